@@ -1,0 +1,223 @@
+"""YAML in, `NodeSpec`s out; every problem of every document in one error, never only the first."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from graph.errors import InvalidSpec, Problem
+from graph.node import KindRegistry
+from graph.spec import SECRET, NodeSpec
+
+MAX_BYTES = 1_000_000
+"""Largest document that is parsed; a node's YAML is a page, not a book."""
+MAX_DEPTH = 20
+MAX_EVENTS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a set of files declares, and what is wrong with them."""
+
+    specs: tuple[NodeSpec, ...]
+    problems: tuple[Problem, ...]
+    sources: Mapping[str, str]
+    """Node name to the file and document that declares it."""
+
+    def require(self) -> tuple[NodeSpec, ...]:
+        """Return the specs, or raise `InvalidSpec` with every problem."""
+        if self.problems:
+            raise InvalidSpec(self.problems)
+        return self.specs
+
+
+def load_paths(paths: Iterable[Path], kinds: KindRegistry) -> Loaded:
+    """Read files and folders of YAML (`*.yaml`, `*.yml`, sorted; one or more documents each)."""
+    documents: list[tuple[str, Any]] = []
+    problems: list[Problem] = []
+    for path in paths:
+        files = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+        if not files:
+            problems.append(Problem(str(path), "", "folder has no *.yaml file"))
+        for file in files:
+            try:
+                data = file.read_bytes()
+            except OSError as error:
+                problems.append(Problem(str(file), "", f"cannot be read: {error.strerror}"))
+                continue
+            found, wrong = parse_documents(data, str(file))
+            documents += found
+            problems += wrong
+    return check_documents(documents, kinds, problems)
+
+
+def load_text(text: str | bytes, kinds: KindRegistry, where: str = "body") -> Loaded:
+    """Read YAML (or JSON, which is YAML) from a string."""
+    documents, problems = parse_documents(text.encode() if isinstance(text, str) else text, where)
+    return check_documents(documents, kinds, problems)
+
+
+def parse_documents(data: bytes, where: str) -> tuple[list[tuple[str, Any]], list[Problem]]:
+    """Split bytes into YAML documents. Aliases, custom tags, deep nesting and huge input are refused."""
+    if len(data) > MAX_BYTES:
+        return [], [Problem(where, "", f"{len(data)} bytes; at most {MAX_BYTES} are read")]
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return [], [Problem(where, "", f"is not UTF-8: byte {error.start} is {data[error.start]:#04x}")]
+    try:
+        _check_events(text)
+        documents = list(yaml.load_all(text, Loader=_StrictLoader))  # noqa: S506  # a SafeLoader with unique keys
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        return [], [Problem(where, "", f"is not valid YAML{line}: {getattr(error, 'problem', None) or error}")]
+    except (ValueError, RecursionError) as error:
+        return [], [Problem(where, "", str(error))]
+    named = [(f"{where}#{index}" if len(documents) > 1 else where, d) for index, d in enumerate(documents, 1)]
+    found = [(name, document) for name, document in named if document is not None]
+    return found, [] if found else [Problem(where, "", "declares no node")]
+
+
+def _check_events(text: str) -> None:
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"line {event.start_mark.line + 1}: aliases (*{event.anchor}) are not allowed")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH}")
+        if count > MAX_EVENTS:
+            raise ValueError(f"has more than {MAX_EVENTS} values")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key written twice, where YAML would silently keep the last."""
+
+
+def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key, (str, int, float, bool)):
+            raise ValueError(f"line {key_node.start_mark.line + 1}: a key must be a plain word")
+        if key in seen:
+            raise ValueError(f"line {key_node.start_mark.line + 1}: key {key!r} is written twice")
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def check_documents(
+    documents: Sequence[tuple[str, Any]], kinds: KindRegistry, problems: Iterable[Problem] = ()
+) -> Loaded:
+    """Validate parsed documents, each on its own and all together."""
+    found = list(problems)
+    specs: list[NodeSpec] = []
+    sources: dict[str, str] = {}
+    for where, document in documents:
+        spec, wrong = check_document(document, kinds, where)
+        found += wrong
+        if spec is None:
+            continue
+        if spec.name in sources:
+            found.append(Problem(where, "name", f"{spec.name!r} is already declared in {sources[spec.name]}"))
+            continue
+        sources[spec.name] = where
+        specs.append(spec)
+    return Loaded(tuple(specs), tuple(found), sources)
+
+
+def check_document(document: Any, kinds: KindRegistry, where: str) -> tuple[NodeSpec | None, list[Problem]]:
+    """Validate one document: its shape, its kind and the kind's own params."""
+    if not isinstance(document, Mapping):
+        return None, [Problem(where, "", f"is a {type(document).__name__}; a node is a mapping with at least name, "
+                                         "kind and description")]
+    problems = []
+    spec = None
+    try:
+        spec = NodeSpec.model_validate(document)
+    except ValidationError as error:
+        problems = _translate(error, NodeSpec, where)
+    kind_name = document.get("kind")
+    kind = kinds.get(kind_name) if isinstance(kind_name, str) else None
+    if isinstance(kind_name, str) and kind is None:
+        problems.append(Problem(where, "kind", f"{kind_name!r} is not installed{_suggest(kind_name, kinds)}; "
+                                               f"installed: {', '.join(sorted(kinds))}"))
+    if kind is not None:
+        try:
+            kind.Params.model_validate(document.get("params") or {})
+        except ValidationError as error:
+            problems += _translate(error, kind.Params, where, "params")
+        if spec is not None and not problems:
+            problems += [Problem(where, key, message) for key, message in kind.problems(spec)]
+    return (None if problems else spec), problems
+
+
+def _translate(error: ValidationError, model: type[BaseModel], where: str, prefix: str = "") -> list[Problem]:
+    """Turn pydantic's report into ours: dotted key, the value, and what would be right."""
+    problems = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        key = ".".join([prefix, *path] if prefix else path)
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            valid = _fields_at(model, item["loc"][:-1])
+            message = f"unknown key{_suggest(path[-1], valid)}; valid keys: {', '.join(sorted(valid))}"
+        elif item["type"] == "missing":
+            message = "is required"
+        elif path and not _may_be_secret(key):
+            message = f"{message[0].lower()}{message[1:]}; got {_short(item['input'])}"
+        if key == "name" and item["type"] == "string_pattern_mismatch":
+            message = (f"{_short(item['input'])} must be 1 to 63 lower-case letters, digits, '.', '_' or '-', "
+                       "beginning and ending with a letter or digit")
+        problems.append(Problem(where, key, message))
+    return problems
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return _argument_fields(model, loc)
+        model = inner
+    return set(model.model_fields)
+
+
+def _argument_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
+    from graph.spec import Argument
+
+    return set(Argument.model_fields) if loc and loc[0] == "arguments" else set(model.model_fields)
+
+
+def _suggest(word: str, valid: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(valid), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _may_be_secret(key: str) -> bool:
+    return any(word in key.lower() for word in ("key", "secret", "token", "password", "header"))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str) and SECRET.search(value):
+        return "a secret reference"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def dump_yaml(spec: NodeSpec) -> str:
+    """Write a spec as the YAML that a user would have written."""
+    return yaml.safe_dump(spec.to_yaml_dict(), sort_keys=False, allow_unicode=True)

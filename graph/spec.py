@@ -1,0 +1,170 @@
+"""`NodeSpec`: the declaration of one node, as a user writes it in YAML."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from graph.types import Modality
+
+RESERVED = frozenset({"auto", "plan", "request", "none"})
+"""Names that mean something else where a node's name could stand."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""How a secret is written: the name of an environment variable, resolved only where it is used."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Limits(_Model):
+    """Bounds on one call to the node, in seconds and counts."""
+
+    connect_s: float = Field(2.0, gt=0, le=600)
+    first_token_s: float = Field(60.0, gt=0, le=3600)
+    idle_s: float = Field(30.0, gt=0, le=3600)
+    """Longest silence between two pieces of an answer."""
+    total_s: float = Field(300.0, gt=0, le=86400)
+    attempts: int = Field(3, ge=1, le=10)
+    """Attempts at this node, the first one included."""
+    concurrency: int = Field(8, ge=1, le=10_000)
+    """Calls that one replica works on at a time."""
+    queue: int = Field(32, ge=0, le=100_000)
+    """Calls that may wait for a place; one more is refused at once."""
+
+
+class Cost(_Model):
+    """Price in cost units (commonly US dollars) per million tokens."""
+
+    input_per_million: float = Field(0.0, ge=0)
+    output_per_million: float = Field(0.0, ge=0)
+
+
+class Scale(_Model):
+    """Replicas of a node that has a process of its own, and what each one takes."""
+
+    min: int = Field(1, ge=1, le=1000)
+    max: int = Field(1, ge=1, le=1000)
+    cpus: float = Field(0.1, ge=0)
+    gpus: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Scale:
+        if self.max < self.min:
+            raise ValueError(f"max ({self.max}) is below min ({self.min})")
+        return self
+
+
+class Edges(_Model):
+    """Declared edges to other nodes, by name."""
+
+    fallback: tuple[Name, ...] = ()
+    """Take these, in order, when this node fails."""
+    escalates: tuple[Name, ...] = ()
+    """Ask these when this node is unsure."""
+    feeds: tuple[Name, ...] = ()
+    """This node's output is commonly that one's input; a hint, modalities alone also make the edge."""
+
+
+class Argument(_Model):
+    """One typed argument of a node that is a tool."""
+
+    type: Literal["string", "integer", "number", "boolean", "array", "object"] = "string"
+    description: str = ""
+    required: bool = True
+    default: Any = None
+    enum: tuple[Any, ...] = ()
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> Argument:
+        if self.default is not None and self.enum and self.default not in self.enum:
+            raise ValueError(f"default {self.default!r} is not one of {list(self.enum)}")
+        return self
+
+
+class NodeSpec(_Model):
+    """One expert: a model, a tool or an API that takes a call and gives a reply."""
+
+    name: Name
+    """Lower-case letters, digits, `.`, `_` and `-`; what callers put in `model`."""
+    kind: str
+    """How it runs; `modelyard kinds` lists what is installed."""
+    description: str = Field(min_length=1, max_length=4000)
+    """What it is good at, in a sentence or two; the router and the planner read it."""
+    accepts: frozenset[Modality] = Field(frozenset({Modality.TEXT}), min_length=1)
+    produces: frozenset[Modality] = Field(frozenset({Modality.TEXT}), min_length=1)
+    examples: tuple[Annotated[str, StringConstraints(min_length=1, max_length=8000)], ...] = Field((), max_length=10_000)
+    """Requests that this node should answer; the router learns from them."""
+    default: bool = False
+    """Takes what no expert fits. At most one node of a graph."""
+    model: str | None = None
+    """`hf://org/name[/file]`, `pkg://package/path`, a file path, or the upstream's own name of the model."""
+    endpoint: str | None = None
+    """Base URL of a remote kind."""
+    api_key: str | None = None
+    """`${NAME}` of the environment variable that holds it; a literal key is refused."""
+    system_prompt: str | None = Field(None, max_length=100_000)
+    template: str | None = Field(None, max_length=100_000)
+    """Instruction wrapped around the request; `{input}` stands for its text."""
+    context_window: int | None = Field(None, ge=1)
+    """Tokens of prompt and answer together."""
+    limits: Limits = Limits()
+    cost: Cost = Cost()
+    scale: Scale = Scale()
+    edges: Edges = Edges()
+    arguments: dict[str, Argument] = Field(default_factory=dict)
+    """Typed arguments of a tool; a model node takes `prompt`, `context` and its attachments."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """The kind's own settings, validated by the kind."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NodeSpec:
+        if self.name in RESERVED:
+            raise ValueError(f"name {self.name!r} is reserved; choose one that is none of {sorted(RESERVED)}")
+        if self.api_key is not None and not SECRET.fullmatch(self.api_key):
+            raise ValueError("api_key must be written as ${NAME}, the name of an environment variable")
+        if self.template is not None and "{input}" not in self.template:
+            raise ValueError("template must contain {input}, where the request's text goes")
+        if self.endpoint is not None and not re.match(r"^https?://[^\s/]+", self.endpoint):
+            raise ValueError(f"endpoint {self.endpoint!r} is not an http:// or https:// address")
+        for kind in ("fallback", "escalates"):
+            if self.name in getattr(self.edges, kind):
+                raise ValueError(f"edges.{kind} names the node itself")
+        return self
+
+    @property
+    def is_tool(self) -> bool:
+        """Whether the node takes typed arguments rather than a prompt."""
+        return bool(self.arguments)
+
+    def signature(self) -> dict[str, Argument]:
+        """Return the arguments that a task of this node may have.
+
+        A tool has those that it declares. A model has `prompt`, `context` (outputs of other tasks, put before the
+        prompt) and one for each modality it accepts besides text; without text that attachment is required.
+        """
+        if self.arguments:
+            return dict(self.arguments)
+        takes_text = Modality.TEXT in self.accepts
+        found: dict[str, Argument] = {}
+        if takes_text:
+            found["prompt"] = Argument(description="What is asked of the node")
+            found["context"] = Argument(type="array", description="Texts to read first", required=False)
+        for modality in (Modality.AUDIO, Modality.IMAGE):
+            if modality in self.accepts:
+                found[modality.value] = Argument(
+                    type="object", description=f"The {modality.value} to work on", required=not takes_text
+                )
+        return found
+
+    def to_yaml_dict(self) -> dict[str, Any]:
+        """Return only what differs from the defaults, in plain types: what a user would have written."""
+        data = self.model_dump(mode="json", exclude_defaults=True)
+        for key in ("accepts", "produces"):
+            if key in data:
+                data[key] = sorted(data[key])
+        return data

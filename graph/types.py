@@ -1,0 +1,274 @@
+"""Values that cross every boundary: payloads, messages, calls, and what a node streams back.
+
+All are frozen. A `Call` and its `Delta`s are what travels between the gateway and a node, in one process or over a
+Ray handle, so nothing here may hold a socket, a lock or a web framework's object.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+NodeName: TypeAlias = str
+Json: TypeAlias = Any
+Operation: TypeAlias = Literal["chat", "embeddings", "transcribe", "tool"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Modality(StrEnum):
+    """What a payload is, and what a node accepts and produces."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One piece of content: text, a JSON value, or bytes (or an address) of an image or a recording."""
+
+    modality: Modality
+    value: Any
+    """`str` for text, any JSON value for json, `bytes` or a URL `str` for image and audio."""
+    media_type: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The payload as text: itself, or its JSON; a binary payload is named, never dumped."""
+        if self.modality is Modality.TEXT:
+            return str(self.value)
+        if self.modality is Modality.JSON:
+            import json
+
+            return json.dumps(self.value, ensure_ascii=False)
+        return f"[{self.modality.value}]"
+
+    def to_json(self) -> dict[str, Json]:
+        """Return a JSON form that `from_json` reads back; bytes travel as base64."""
+        binary = isinstance(self.value, bytes)
+        value = base64.b64encode(self.value).decode() if binary else self.value
+        return {"modality": self.modality.value, "value": value, "media_type": self.media_type, "base64": binary}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Payload:
+        """Read what `to_json` wrote."""
+        value = base64.b64decode(data["value"]) if data.get("base64") else data["value"]
+        return cls(Modality(data["modality"]), value, data.get("media_type"))
+
+
+def text_payload(value: str) -> Payload:
+    """Wrap a string."""
+    return Payload(Modality.TEXT, value)
+
+
+def json_payload(value: Json) -> Payload:
+    """Wrap a JSON value."""
+    return Payload(Modality.JSON, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, in the terms of the OpenAI chat API."""
+
+    role: str
+    content: str | tuple[Payload, ...] | None
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    """`name`, `tool_calls`, `tool_call_id`: passed to the model as they came."""
+
+    @property
+    def text(self) -> str:
+        """The text of the message, without its attachments."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content or () if part.modality is Modality.TEXT)
+
+    @property
+    def attachments(self) -> tuple[Payload, ...]:
+        """The parts that are not text."""
+        if self.content is None or isinstance(self.content, str):
+            return ()
+        return tuple(part for part in self.content if part.modality is not Modality.TEXT)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return a JSON form that `from_json` reads back."""
+        content = self.content if self.content is None or isinstance(self.content, str) else [
+            part.to_json() for part in self.content
+        ]
+        return {"role": self.role, "content": content, "extra": dict(self.extra)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Message:
+        """Read what `to_json` wrote."""
+        content = data["content"]
+        if isinstance(content, list):
+            content = tuple(Payload.from_json(part) for part in content)
+        return cls(data["role"], content, data.get("extra", {}))
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What belongs to the request rather than to its content."""
+
+    request_id: str = ""
+    deadline: float | None = None
+    """Seconds since the epoch, after which nobody waits for the answer any more."""
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """W3C trace context (`traceparent`, `tracestate`) of the caller's span."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to one node."""
+
+    messages: tuple[Message, ...] = ()
+    inputs: Mapping[str, Payload] = field(default_factory=dict)
+    """Named arguments: typed ones of a tool, `audio` and `image` attachments, `input` for embeddings."""
+    params: Mapping[str, Json] = field(default_factory=dict)
+    """Sampling and format settings in OpenAI's names: temperature, max_tokens, tools, …"""
+    operation: Operation = "chat"
+    stream: bool = False
+    """Whether the caller wants tokens as they come; a node may stream anyway."""
+    context: CallContext = field(default_factory=CallContext)
+
+    @property
+    def text(self) -> str:
+        """The text that says what is wanted: the last user message."""
+        for message in reversed(self.messages):
+            if message.role == "user":
+                return message.text
+        return self.messages[-1].text if self.messages else ""
+
+    @property
+    def attachments(self) -> tuple[Payload, ...]:
+        """Every attachment, of the messages and of the named inputs."""
+        parts = [part for message in self.messages for part in message.attachments]
+        parts += [p for p in self.inputs.values() if p.modality in (Modality.AUDIO, Modality.IMAGE)]
+        return tuple(parts)
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """What a node must accept to take this call."""
+        found = {part.modality for part in self.attachments}
+        if any(message.text for message in self.messages):
+            found.add(Modality.TEXT)
+        return frozenset(found or {Modality.TEXT})
+
+    def with_context(self, **changes: Any) -> Call:
+        """Return the same call in a changed context."""
+        return replace(self, context=replace(self.context, **changes))
+
+    def to_json(self) -> dict[str, Json]:
+        """Return a JSON form that `from_json` reads back; the deadline and trace stay behind."""
+        return {
+            "messages": [message.to_json() for message in self.messages],
+            "inputs": {name: payload.to_json() for name, payload in self.inputs.items()},
+            "params": dict(self.params),
+            "operation": self.operation,
+            "request_id": self.context.request_id,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Call:
+        """Read what `to_json` wrote."""
+        return cls(
+            tuple(Message.from_json(item) for item in data["messages"]),
+            {name: Payload.from_json(item) for name, item in data["inputs"].items()},
+            data["params"],
+            data["operation"],
+            context=CallContext(request_id=data["request_id"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a call took. `estimated` marks counts that the model did not report itself."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    estimated: bool = False
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.estimated or other.estimated,
+        )
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the OpenAI `usage` object."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One step of a node's answer. A stream of them ends with one that has a `finish_reason`.
+
+    A stream that ends without a finish reason was cut: whoever collects it must treat it as an error.
+    """
+
+    text: str = ""
+    payload: Payload | None = None
+    tool_calls: tuple[Mapping[str, Json], ...] = ()
+    """OpenAI's streamed form: index, id, type, function{name, arguments}; fragments join by index."""
+    refusal: str = ""
+    logprobs: Json = None
+    usage: Usage | None = None
+    finish_reason: FinishReason | None = None
+    model: str | None = None
+    node: NodeName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A collected stream."""
+
+    payload: Payload
+    usage: Usage | None
+    finish_reason: FinishReason
+    node: NodeName
+    model: str
+    tool_calls: tuple[Mapping[str, Json], ...] = ()
+    refusal: str = ""
+    logprobs: Json = None
+
+    @property
+    def text(self) -> str:
+        """The answer as text."""
+        return self.payload.text
+
+    def to_json(self) -> dict[str, Json]:
+        """Return a JSON form that `from_json` reads back."""
+        return {
+            "payload": self.payload.to_json(),
+            "usage": self.usage.to_json() if self.usage else None,
+            "finish_reason": self.finish_reason,
+            "node": self.node,
+            "model": self.model,
+            "tool_calls": list(self.tool_calls),
+            "refusal": self.refusal,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Reply:
+        """Read what `to_json` wrote."""
+        usage = data["usage"]
+        return cls(
+            Payload.from_json(data["payload"]),
+            Usage(usage["prompt_tokens"], usage["completion_tokens"]) if usage else None,
+            data["finish_reason"],
+            data["node"],
+            data["model"],
+            tuple(data["tool_calls"]),
+            data["refusal"],
+        )

@@ -1,0 +1,110 @@
+"""What routing and planning are made of: scores, decisions, and the two plugin points `Scorer` and `Planner`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from graph.model_graph import ModelGraph
+from graph.plan import Plan
+from graph.types import Call, NodeName
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a strategy says of some texts."""
+
+    labels: tuple[NodeName, ...]
+    probabilities: Array
+    """(texts, nodes); each row sums to 1: which node, given that some node fits."""
+    in_scope: Array
+    """(texts,): calibrated probability that any node fits at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node that could take the call, and the calibrated probability that it is the right one."""
+
+    node: NodeName
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """A node that cannot take the call, and why."""
+
+    node: NodeName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which node takes a call, and how that came about."""
+
+    node: NodeName | None
+    """The chosen node; None when the request is out of scope and no node is the default."""
+    probability: float
+    """Calibrated probability that the first candidate is right (in scope and this node)."""
+    out_of_scope: bool
+    """Whether no expert fits; `node` is then the default node, if there is one."""
+    candidates: tuple[Candidate, ...]
+    """Best first."""
+    excluded: tuple[Excluded, ...]
+    query: str
+    """The text to send on: the request's own, or the strategy's rewrite for the node."""
+    strategy: str
+    elapsed_ms: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the native surface's form."""
+        return {
+            "node": self.node,
+            "probability": round(self.probability, 6),
+            "out_of_scope": self.out_of_scope,
+            "candidates": [{"node": c.node, "probability": round(c.probability, 6)} for c in self.candidates],
+            "excluded": [{"node": e.node, "reason": e.reason} for e in self.excluded],
+            "query": self.query,
+            "strategy": self.strategy,
+            "elapsed_ms": round(self.elapsed_ms, 3),
+        }
+
+
+class Scorer(Protocol):
+    """Plugin point: a way to score nodes for requests. A strategy only scores; `decide` is shared."""
+
+    strategy: str
+    """Its name in decisions and traces."""
+
+    @property
+    def labels(self) -> tuple[NodeName, ...]:
+        """The nodes it was fitted for."""
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Score texts in one batch. CPU-bound and thread-safe; the caller keeps it off the event loop."""
+
+
+class Encoder(Protocol):
+    """Turns texts into unit vectors."""
+
+    name: str
+
+    def encode(self, texts: Sequence[str]) -> Array:
+        """Return (texts, dimensions), each row of length 1. Thread-safe."""
+
+
+class Planner(Protocol):
+    """Plugin point: how a request becomes a plan."""
+
+    name: str
+
+    async def plan(self, call: Call, graph: ModelGraph) -> Plan:
+        """Return a plan that the graph accepts; raise `NoNodeFits` when nothing can be done."""
+
+
+SpecExamples = Mapping[NodeName, Sequence[str]]
