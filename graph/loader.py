@@ -73,7 +73,7 @@ def parse_documents(data: bytes, where: str) -> tuple[list[tuple[str, Any]], lis
         return [], [Problem(where, "", f"is not UTF-8: byte {error.start} is {data[error.start]:#04x}")]
     try:
         _check_events(text)
-        documents = list(yaml.load_all(text, Loader=_StrictLoader))  # noqa: S506  # a SafeLoader with unique keys
+        documents = list(yaml.load_all(text, Loader=_StrictLoader))  # a SafeLoader with unique keys
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -142,8 +142,13 @@ def check_documents(
 def check_document(document: Any, kinds: KindRegistry, where: str) -> tuple[NodeSpec | None, list[Problem]]:
     """Validate one document: its shape, its kind and the kind's own params."""
     if not isinstance(document, Mapping):
-        return None, [Problem(where, "", f"is a {type(document).__name__}; a node is a mapping with at least name, "
-                                         "kind and description")]
+        return None, [
+            Problem(
+                where,
+                "",
+                f"is a {type(document).__name__}; a node is a mapping with at least name, kind and description",
+            )
+        ]
     problems = []
     spec = None
     try:
@@ -153,8 +158,13 @@ def check_document(document: Any, kinds: KindRegistry, where: str) -> tuple[Node
     kind_name = document.get("kind")
     kind = kinds.get(kind_name) if isinstance(kind_name, str) else None
     if isinstance(kind_name, str) and kind is None:
-        problems.append(Problem(where, "kind", f"{kind_name!r} is not installed{_suggest(kind_name, kinds)}; "
-                                               f"installed: {', '.join(sorted(kinds))}"))
+        problems.append(
+            Problem(
+                where,
+                "kind",
+                f"{kind_name!r} is not installed{_suggest(kind_name, kinds)}; installed: {', '.join(sorted(kinds))}",
+            )
+        )
     if kind is not None:
         try:
             kind.Params.model_validate(document.get("params") or {})
@@ -180,8 +190,10 @@ def _translate(error: ValidationError, model: type[BaseModel], where: str, prefi
         elif path and not _may_be_secret(key):
             message = f"{message[0].lower()}{message[1:]}; got {_short(item['input'])}"
         if key == "name" and item["type"] == "string_pattern_mismatch":
-            message = (f"{_short(item['input'])} must be 1 to 63 lower-case letters, digits, '.', '_' or '-', "
-                       "beginning and ending with a letter or digit")
+            message = (
+                f"{_short(item['input'])} must be 1 to 63 lower-case letters, digits, '.', '_' or '-', "
+                "beginning and ending with a letter or digit"
+            )
         problems.append(Problem(where, key, message))
     return problems
 

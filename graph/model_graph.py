@@ -110,8 +110,8 @@ class ModelGraph:
             for kind in EDGE_KINDS:
                 for target in getattr(spec.edges, kind):
                     if target not in self._specs:
-                        known = ", ".join(sorted(self._specs))
-                        found.append(Problem(spec.name, f"edges.{kind}", f"no node is called {target!r}; there is {known}"))
+                        message = f"no node is called {target!r}; there is {', '.join(sorted(self._specs))}"
+                        found.append(Problem(spec.name, f"edges.{kind}", message))
         defaults = [spec.name for spec in self if spec.default]
         if len(defaults) > 1:
             found.append(Problem(defaults[1], "default", f"more than one node is the default: {', '.join(defaults)}"))
@@ -132,8 +132,11 @@ class ModelGraph:
             return
         signature = spec.signature()
         for name in sorted(set(task.arguments) - set(signature)):
-            yield Problem("plan", f"{where}.arguments.{name}",
-                          f"node {spec.name!r} takes no such argument; it takes {', '.join(signature)}")
+            yield Problem(
+                "plan",
+                f"{where}.arguments.{name}",
+                f"node {spec.name!r} takes no such argument; it takes {', '.join(signature)}",
+            )
         for name, argument in signature.items():
             if name not in task.arguments:
                 if argument.required and argument.default is None:

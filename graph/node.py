@@ -7,6 +7,7 @@ group `modelyard.kinds`. YAML names a kind; it can never name code.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
@@ -25,6 +26,16 @@ class NodeParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeEnvironment:
+    """What the service lends to a node."""
+
+    secret: Callable[[str], str]
+    """Resolves `${NAME}` references inside a string; raises `InvalidSpec` naming the variable that is not set."""
+    allow_private: bool = False
+    """Whether upstreams may live on private and loopback addresses."""
+
+
 class Node(Protocol):
     """One kind of node. Constructed with its spec; heavy work belongs in `load`."""
 
@@ -37,7 +48,7 @@ class Node(Protocol):
     honours: ClassVar[frozenset[str]]
     """Fields of a chat request, in OpenAI's names, that the kind really applies; others are refused."""
 
-    def __init__(self, spec: NodeSpec) -> None: ...
+    def __init__(self, spec: NodeSpec, environment: NodeEnvironment) -> None: ...
 
     async def load(self) -> None:
         """Load the model or open the client. Raise a readable error if that is impossible."""

@@ -184,8 +184,11 @@ def _problems(plan: Plan) -> Iterator[Problem]:
         if not _ID.match(task.id) or task.id == REQUEST:
             yield Problem("plan", "tasks", f"id {task.id!r} must be 1 to 64 letters, digits, '_' or '-', not 'request'")
         for need in sorted(task.needs - set(ids)):
-            yield Problem("plan", f"tasks.{task.id}.arguments",
-                          f"refers to task {need!r}, which the plan lacks; it has {', '.join(ids[:20])}")
+            yield Problem(
+                "plan",
+                f"tasks.{task.id}.arguments",
+                f"refers to task {need!r}, which the plan lacks; it has {', '.join(ids[:20])}",
+            )
     if plan.output not in ids:
         yield Problem("plan", "output", f"task {plan.output!r} is not in the plan; it has {', '.join(ids[:20])}")
     try:

@@ -13,6 +13,7 @@ RESERVED = frozenset({"auto", "plan", "request", "none"})
 """Names that mean something else where a node's name could stand."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+Example = Annotated[str, StringConstraints(min_length=1, max_length=8000)]
 SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """How a secret is written: the name of an environment variable, resolved only where it is used."""
 
@@ -97,7 +98,7 @@ class NodeSpec(_Model):
     """What it is good at, in a sentence or two; the router and the planner read it."""
     accepts: frozenset[Modality] = Field(frozenset({Modality.TEXT}), min_length=1)
     produces: frozenset[Modality] = Field(frozenset({Modality.TEXT}), min_length=1)
-    examples: tuple[Annotated[str, StringConstraints(min_length=1, max_length=8000)], ...] = Field((), max_length=10_000)
+    examples: tuple[Example, ...] = Field((), max_length=10_000)
     """Requests that this node should answer; the router learns from them."""
     default: bool = False
     """Takes what no expert fits. At most one node of a graph."""

@@ -98,9 +98,11 @@ class Message:
 
     def to_json(self) -> dict[str, Json]:
         """Return a JSON form that `from_json` reads back."""
-        content = self.content if self.content is None or isinstance(self.content, str) else [
-            part.to_json() for part in self.content
-        ]
+        content = (
+            self.content
+            if self.content is None or isinstance(self.content, str)
+            else [part.to_json() for part in self.content]
+        )
         return {"role": self.role, "content": content, "extra": dict(self.extra)}
 
     @classmethod

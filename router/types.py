@@ -59,6 +59,8 @@ class Decision:
     query: str
     """The text to send on: the request's own, or the strategy's rewrite for the node."""
     strategy: str
+    via: tuple[NodeName, ...] = ()
+    """Nodes that the attachments pass first, along `feeds` edges: speech before a text expert."""
     elapsed_ms: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -71,6 +73,7 @@ class Decision:
             "excluded": [{"node": e.node, "reason": e.reason} for e in self.excluded],
             "query": self.query,
             "strategy": self.strategy,
+            "via": list(self.via),
             "elapsed_ms": round(self.elapsed_ms, 3),
         }
 

@@ -1,1 +1,1 @@
-"""deployments/nodes"""
+"""Kinds of node that come with Modelyard."""

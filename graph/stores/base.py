@@ -36,8 +36,13 @@ class StateStore(Protocol):
     async def scan(self, table: str) -> dict[str, bytes]:
         """Return every live key and value of a table."""
 
-    async def append(self, log: str, items: Sequence[bytes], *, keep: int | None = None) -> int:
-        """Add items to a log; return the id of the last. Ids start at 1 and rise by 1. `keep` drops the oldest."""
+    async def append(
+        self, log: str, items: Sequence[bytes], *, keep: int | None = None, ttl_s: float | None = None
+    ) -> int:
+        """Add items to a log; return the id of the last. Ids start at 1 and rise by 1.
+
+        `keep` drops the oldest beyond that many; `ttl_s` forgets the whole log that long after its last append.
+        """
 
     async def read(self, log: str, *, after: int = 0, limit: int = 1000) -> list[tuple[int, bytes]]:
         """Return up to `limit` items with ids above `after`, in order."""

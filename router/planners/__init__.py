@@ -1,1 +1,1 @@
-"""router/planners"""
+"""Planners: ways to turn a request into a plan."""

@@ -1,1 +1,1 @@
-"""router/scorers"""
+"""Strategies: ways to score nodes for a request."""
