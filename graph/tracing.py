@@ -1,0 +1,71 @@
+"""A wrapper of the seam that records a span for each call to a node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from opentelemetry.trace import Span
+
+from graph import telemetry as otel
+from graph.errors import StreamBroken
+from graph.node import Invoke
+from graph.node_span import Observed, node_span, operation_name, set_input, set_output, set_result
+from graph.spec import NodeSpec
+from graph.types import Call, Delta, NodeName
+
+Lookup = Callable[[NodeName], NodeSpec]
+
+
+def traced(invoke: Invoke, lookup: Lookup, *, capture_content: bool = False, leaf: bool = True) -> Invoke:
+    """Record a span for each call to a node, below the span that the call carries, and pass the new one on.
+
+    Around the attempt at one node each attempt has its span. Around fallbacks as well, say `leaf=False` for the outer
+    one: tokens are counted where the model ran. `capture_content` puts prompts and answers into the span.
+    """
+
+    def run(node: NodeName, call: Call) -> AsyncIterator[Delta]:
+        if otel.skipped(otel.above(call.context.trace)):
+            return invoke(node, call)  # nothing below is recorded: not even a generator is added
+        return _recorded(invoke, lookup, node, call, capture_content, leaf)
+
+    return run
+
+
+async def _recorded(
+    invoke: Invoke, lookup: Lookup, node: NodeName, call: Call, content: bool, leaf: bool
+) -> AsyncIterator[Delta]:
+    spec = lookup(node)
+    span = node_span(spec, call)
+    seen, texts = Observed(), list[str]()
+    stream = invoke(node, call.with_context(trace=otel.carrier(span)))
+    try:
+        async for delta in stream:
+            seen.add(delta)
+            if content:
+                texts.append(delta.payload.text if delta.payload else delta.text)
+            yield delta
+        if seen.finish_reason is None:
+            otel.fail(span, StreamBroken("the answer was cut before it finished", node=node))
+    except BaseException as error:
+        # A caller that leaves after the last delta has its whole answer: only an unfinished stream was cancelled.
+        if not (isinstance(error, GeneratorExit) and seen.finish_reason):
+            otel.fail(span, error)
+        raise
+    finally:
+        set_result(span, seen, leaf=leaf)
+        if content:
+            _set_content(span, spec, call, "".join(texts), seen.finish_reason)
+        span.end()
+        await close(stream)
+
+
+def _set_content(span: Span, spec: NodeSpec, call: Call, text: str, finish_reason: str | None) -> None:
+    set_input(span, spec, call)
+    set_output(span, operation_name(spec, call) == "execute_tool", text, finish_reason)
+
+
+async def close(stream: AsyncIterator[Delta]) -> None:
+    """Close a stream if it can be closed: that cancels work still going on."""
+    aclose = getattr(stream, "aclose", None)
+    if aclose is not None:
+        await aclose()
