@@ -25,9 +25,13 @@ class Gathered:
 
     def __init__(self, node: NodeName) -> None:
         self.node = node
-        self.model = node
+        self._clear()
+
+    def _clear(self) -> None:
+        self.model = self.node
         self.usage: Usage | None = None
         self.finish_reason: FinishReason | None = None
+        self.attempts = 1
         self._texts: list[str] = []
         self._refusal = ""
         self._payload: Payload | None = None
@@ -36,6 +40,9 @@ class Gathered:
 
     def add(self, delta: Delta) -> None:
         """Take one step of the stream."""
+        if delta.reset:
+            self._clear()
+        self.attempts = delta.attempt or self.attempts
         if delta.text:
             self._texts.append(delta.text)
         self._refusal += delta.refusal

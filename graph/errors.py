@@ -31,6 +31,8 @@ class ModelyardError(Exception):
 
     code = "internal_error"
     """Machine-readable name, stable across versions."""
+    attempts = 1
+    """How many times the call was tried before this error was given back."""
 
     def __init__(self, message: str, *, param: str | None = None, node: str | None = None) -> None:
         super().__init__(message)

@@ -7,6 +7,7 @@ group `modelyard.kinds`. YAML names a kind; it can never name code.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import ClassVar, Literal, Protocol, TypeAlias
@@ -65,6 +66,17 @@ class Node(Protocol):
     @classmethod
     def problems(cls, spec: NodeSpec) -> list[tuple[str, str]]:
         """Return (key, message) for what the kind dislikes in a spec beyond its params, such as a missing model."""
+
+
+@asynccontextmanager
+async def closing_stream(deltas: AsyncIterator[Delta]) -> AsyncIterator[AsyncIterator[Delta]]:
+    """Close a stream at the end of the block, whatever ends it: that is what cancels the work behind it."""
+    try:
+        yield deltas
+    finally:
+        aclose = getattr(deltas, "aclose", None)
+        if aclose is not None:
+            await aclose()
 
 
 KindRegistry: TypeAlias = Mapping[str, type[Node]]

@@ -85,6 +85,8 @@ class RunEvent:
 
     type: EventType
     data: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    """The whole outcome, with `task.finished` and `task.skipped`; not part of the event as clients see it."""
 
 
 def output_value(reply: Reply) -> Json:

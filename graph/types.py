@@ -123,6 +123,8 @@ class CallContext:
     """Seconds since the epoch, after which nobody waits for the answer any more."""
     trace: Mapping[str, str] = field(default_factory=dict)
     """W3C trace context (`traceparent`, `tracestate`) of the caller's span."""
+    attempts: int | None = None
+    """Most attempts that may still be made for this call, over all nodes; None leaves it to the nodes' limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class Call:
     operation: Operation = "chat"
     stream: bool = False
     """Whether the caller wants tokens as they come; a node may stream anyway."""
+    resets: bool = False
+    """Whether the caller can throw away what it got when a delta with `reset` comes (after a retry or a fallback)."""
     context: CallContext = field(default_factory=CallContext)
 
     @property
@@ -229,6 +233,10 @@ class Delta:
     finish_reason: FinishReason | None = None
     model: str | None = None
     node: NodeName | None = None
+    reset: bool = False
+    """Everything before this delta is void: another attempt begins. Only sent to calls that allow `resets`."""
+    attempt: int = 0
+    """How many attempts the answer took in all; set on the last delta by whoever retries."""
 
 
 @dataclass(frozen=True, slots=True)

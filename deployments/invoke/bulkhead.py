@@ -1,0 +1,69 @@
+"""Keeps one slow node from taking the whole gateway: bounded calls at work, bounded calls waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from graph.errors import Overloaded
+from graph.node import Invoke, closing_stream
+from graph.spec import NodeSpec
+from graph.types import Call, Delta, NodeName
+
+
+class Bulkhead:
+    """Places of one gateway process at every node."""
+
+    def __init__(self, lookup: Callable[[NodeName], NodeSpec]) -> None:
+        self._lookup = lookup
+        self._gates: dict[NodeName, _Gate] = {}
+
+    def wrap(self, invoke: Invoke) -> Invoke:
+        """Let a call wait for a place; refuse it with `Overloaded` when too many wait already."""
+
+        async def run(node: NodeName, call: Call) -> AsyncIterator[Delta]:
+            gate = self._gate(node)
+            await gate.enter(node)
+            try:
+                async with closing_stream(invoke(node, call)) as deltas:
+                    async for delta in deltas:
+                        yield delta
+            finally:
+                gate.leave()
+
+        return run
+
+    def waiting(self) -> dict[NodeName, int]:
+        """Calls that wait for a place, by node."""
+        return {name: gate.waiting for name, gate in self._gates.items()}
+
+    def _gate(self, node: NodeName) -> _Gate:
+        spec = self._lookup(node)
+        places = spec.limits.concurrency * spec.scale.max
+        gate = self._gates.get(node)
+        if gate is None or (gate.places, gate.queue) != (places, spec.limits.queue):
+            gate = self._gates[node] = _Gate(places, spec.limits.queue)
+        return gate
+
+
+class _Gate:
+    def __init__(self, places: int, queue: int) -> None:
+        self.places = places
+        self.queue = queue
+        self.waiting = 0
+        self._semaphore = asyncio.Semaphore(places)
+
+    async def enter(self, node: NodeName) -> None:
+        if not self._semaphore.locked():
+            await self._semaphore.acquire()
+            return
+        if self.waiting >= self.queue:
+            raise Overloaded(f"node {node!r} works on {self.places} calls and {self.queue} wait already", node=node)
+        self.waiting += 1
+        try:
+            await self._semaphore.acquire()
+        finally:
+            self.waiting -= 1
+
+    def leave(self) -> None:
+        self._semaphore.release()

@@ -1,0 +1,98 @@
+"""Takes another node when one fails, along the `fallback` edges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+from graph.errors import (
+    ContentRefused,
+    ContextTooLong,
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelyardError,
+    NodeNotFound,
+    NodeRejected,
+)
+from graph.model_graph import ModelGraph
+from graph.node import Invoke, closing_stream
+from graph.spec import NodeSpec
+from graph.types import Call, Delta, NodeName
+
+CALLERS_FAULT = frozenset({400, 413, 422})
+"""Statuses of an upstream that any other node would answer with too."""
+
+
+def falling_back(
+    invoke: Invoke,
+    graph: Callable[[], ModelGraph],
+    usable: Callable[[NodeName, Call], bool],
+    *,
+    max_attempts: int,
+    on_fallback: Callable[[NodeName, NodeName], None],
+) -> Invoke:
+    """Follow `fallback` edges in order, breadth first, until a node answers.
+
+    A request that is too long goes only to nodes with a larger context; a content refusal and a wrong request go
+    nowhere. When every node fails, the first error is raised: it is the one that explains. Every delta names the
+    node that answers.
+    """
+
+    async def run(node: NodeName, call: Call) -> AsyncIterator[Delta]:
+        first: ModelyardError | None = None
+        left = call.context.attempts or max_attempts
+        tried: list[NodeName] = []
+        ahead = [node]
+        while ahead and left > 0:
+            current = ahead.pop(0)
+            tried.append(current)
+            sent = False
+            try:
+                attempt = replace(call, context=replace(call.context, attempts=left))
+                async with closing_stream(invoke(current, attempt)) as deltas:
+                    async for delta in deltas:
+                        sent = True
+                        yield delta if delta.node else replace(delta, node=current)
+                return
+            except ModelyardError as error:
+                first = first or error
+                left -= error.attempts
+                if (sent and not call.resets) or not _may_pass_elsewhere(error, call):
+                    raise first if not sent else error from None
+                ahead = _next(graph(), current, error, [*tried, *ahead]) + ahead
+                ahead = [name for name in ahead if usable(name, call)]
+            if ahead and left > 0:
+                on_fallback(current, ahead[0])
+                if sent:
+                    yield Delta(reset=True)
+        assert first is not None  # noqa: S101  # the loop ran at least once
+        raise first
+
+    return run
+
+
+def _may_pass_elsewhere(error: ModelyardError, call: Call) -> bool:
+    deadline = call.context.deadline
+    if deadline is not None and time.time() >= deadline:
+        return False
+    if isinstance(error, ContextTooLong):
+        return True
+    if isinstance(error, NodeRejected):
+        return error.status not in CALLERS_FAULT
+    if isinstance(error, DeadlineExceeded):
+        return error.limit != "deadline"
+    return not isinstance(error, (InvalidRequest, ContentRefused, NodeNotFound))
+
+
+def _next(graph: ModelGraph, node: NodeName, error: ModelyardError, known: list[NodeName]) -> list[NodeName]:
+    if node not in graph:
+        return []
+    targets = [name for name in graph[node].edges.fallback if name in graph and name not in known]
+    if isinstance(error, ContextTooLong):
+        targets = [name for name in targets if _window(graph[name]) > _window(graph[node])]
+    return targets
+
+
+def _window(spec: NodeSpec) -> float:
+    return spec.context_window or float("inf")

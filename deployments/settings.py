@@ -1,0 +1,105 @@
+"""Settings of the service. Besides `secrets`, the one module that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from graph.errors import InvalidRequest
+
+PREFIX = "MODELYARD_"
+
+
+class Settings(BaseModel):
+    """How the service runs. Every field is also an option of `modelyard up` and a `MODELYARD_…` variable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    nodes: tuple[Path, ...] = ()
+    """Files and folders of YAML that declare the nodes to begin with."""
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    store: str = "sqlite:///.modelyard/state.db"
+    """`sqlite:///file`, `redis://host:port/db` or `memory://`."""
+    address: str | None = None
+    """Ray cluster to join (`auto`, `host:port`); none starts a local one."""
+    allow_private: bool = False
+    """Whether upstreams may live on private and loopback addresses."""
+    api_key: SecretStr | None = None
+    """Key that every request must carry as a bearer token; none leaves the service open."""
+    replicas: int = Field(1, ge=1, le=64)
+    """Gateway replicas; more than one needs Redis or a shared file for the store."""
+    num_cpus: float | None = Field(None, gt=0)
+    """Logical CPUs that a local Ray may hand out; by default at least 4, whatever the machine has."""
+    strategy: str = "embedding"
+    """How requests are routed: `embedding` or `keyword`."""
+    encoder: str = "auto"
+    """Sentence encoder: `hf://…`, `pkg://…` or a folder; `auto` takes an installed MiniLM package, else the hub's."""
+    min_probability: float = Field(0.5, ge=0, le=1)
+    """Below this probability of being in scope, a request goes to the default node."""
+    cost_weight: float = Field(0.0, ge=0)
+    latency_weight: float = Field(0.0, ge=0)
+    planner_node: str | None = None
+    """Chat node that writes plans; without one the learned planner does."""
+    max_body_bytes: int = Field(32 * 2**20, ge=1024)
+    max_messages: int = Field(1000, ge=1)
+    max_parallel_tasks: int = Field(16, ge=1, le=1000)
+    max_attempts: int = Field(6, ge=1, le=100)
+    """Most upstream calls that one request to one node may cause, fallbacks included."""
+    run_total_s: float = Field(600, gt=0)
+    run_retention_s: float = Field(7 * 86400, gt=0)
+    drain_s: float = Field(10, ge=0, le=600)
+    """How long answers in flight may go on after a signal to stop."""
+    trace_ratio: float = Field(1.0, ge=0, le=1)
+    traces_per_s: float = Field(100.0, ge=0)
+    """Most traces recorded in a second; the rest have an id but no spans."""
+    otlp_endpoint: str | None = None
+    """Where spans go (`http://host:4318`); also `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+    capture_content: bool = False
+    """Whether messages are put on spans; also `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`."""
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+
+    @field_validator("store")
+    @classmethod
+    def _absolute(cls, url: str) -> str:
+        # Processes of the service have other working folders than the one it was started in.
+        scheme, separator, path = url.partition(":///")
+        if scheme == "sqlite" and separator and path and not path.startswith("/"):
+            return f"sqlite:////{str(Path(path).resolve()).lstrip('/')}"
+        return url
+
+    @field_validator("nodes")
+    @classmethod
+    def _resolved(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(path.resolve() for path in paths)
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Read `MODELYARD_…` variables; overrides that are not None win.
+
+        Raises `InvalidRequest` that names every wrong setting.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {
+            "otlp_endpoint": environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
+            "capture_content": environment.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT") or False,
+        }
+        for name in cls.model_fields:
+            if raw := environment.get(PREFIX + name.upper()):
+                values[name] = raw.split(os.pathsep) if name == "nodes" else raw
+        values |= {name: value for name, value in overrides.items() if value is not None and value != ()}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+            raise InvalidRequest("; ".join(lines), param=str(error.errors()[0]["loc"][0])) from None
+
+
+def process_environment(extra: Mapping[str, str]) -> None:
+    """Set variables that Ray reads when it is imported and started; what the operator set himself stays."""
+    for name, value in extra.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,93 @@
+"""Makes one answer of the tasks that end a plan, while they are still running.
+
+The answer is the output of each final task in the order of the plan. The first unfinished one streams as it comes;
+those behind it wait for their turn. What failed is named at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from graph.plan import Plan
+from graph.run import Outcome
+from graph.types import Delta
+
+Emit: TypeAlias = Callable[[str, bool], Awaitable[None]]
+"""Takes text to add to the answer, or, with True, the text that replaces the answer so far."""
+
+
+class Composer:
+    """The answer of one run, as far as it is known."""
+
+    def __init__(self, plan: Plan, emit: Emit | None = None) -> None:
+        self._plan = plan
+        self._emit = emit
+        self._sinks = plan.sinks
+        self._texts: dict[str, str] = dict.fromkeys(self._sinks, "")
+        self._done: dict[str, Outcome] = {}
+        self._turn = 0
+        self._written = ""
+
+    async def delta(self, task: str, delta: Delta) -> None:
+        """Take one step of a task's answer."""
+        if task not in self._texts:
+            return
+        live = self._turn < len(self._sinks) and self._sinks[self._turn] == task
+        if delta.reset:
+            had, self._texts[task] = self._texts[task], ""
+            if live and had:
+                await self._replace()
+        if not delta.text:
+            return
+        first = not self._texts[task]
+        self._texts[task] += delta.text
+        if live:
+            await self._write((self._heading(task) if first else "") + delta.text)
+
+    async def finished(self, outcome: Outcome) -> None:
+        """Take the outcome of a task; sections whose turn it is now are written."""
+        if outcome.task in self._texts:
+            streamed = self._texts[outcome.task]
+            if outcome.status == "ok" and outcome.reply and not streamed:
+                self._texts[outcome.task] = outcome.reply.text
+            self._done[outcome.task] = outcome
+            live = self._turn < len(self._sinks) and self._sinks[self._turn] == outcome.task
+            if live and not streamed and self._texts[outcome.task]:
+                await self._write(self._heading(outcome.task) + self._texts[outcome.task])
+        while self._turn < len(self._sinks) and self._sinks[self._turn] in self._done:
+            self._turn += 1
+            if self._turn < len(self._sinks) and self._texts[self._sinks[self._turn]]:
+                task = self._sinks[self._turn]
+                await self._write(self._heading(task) + self._texts[task])
+
+    async def close(self, outcomes: Sequence[Outcome]) -> str:
+        """Name what is missing and return the whole answer."""
+        missing = [outcome for outcome in outcomes if outcome.status != "ok"]
+        if missing:
+            lines = "\n".join(f"- {self._label(o.task)}: {(o.error or {}).get('message', o.status)}" for o in missing)
+            await self._write(("\n\n" if self._written else "") + f"Missing from this answer:\n{lines}")
+        return self._written
+
+    async def _replace(self) -> None:
+        sections = [self._heading(task) + self._texts[task] for task in self._sinks[: self._turn] if self._texts[task]]
+        self._written = "".join(sections)
+        if self._emit:
+            await self._emit(self._written, True)
+
+    async def _write(self, text: str) -> None:
+        self._written += text
+        if self._emit:
+            await self._emit(text, False)
+
+    def _heading(self, task: str) -> str:
+        if len(self._sinks) == 1:
+            return ""
+        before = any(self._texts[sink] for sink in self._sinks[: self._sinks.index(task)])
+        return ("\n\n" if before else "") + f"### {self._label(task)}\n\n"
+
+    def _label(self, id: str) -> str:
+        task = self._plan.task(id)
+        prompt = task.arguments.get("prompt")
+        words = " ".join(prompt.split()) if isinstance(prompt, str) else ""
+        return f"{task.node}: {words[:77] + '…' if len(words) > 78 else words}" if words else task.node
