@@ -42,6 +42,8 @@ async def _recorded(
         async for delta in stream:
             seen.add(delta)
             if content:
+                if delta.reset:
+                    texts.clear()
                 texts.append(delta.payload.text if delta.payload else delta.text)
             yield delta
         if seen.finish_reason is None:

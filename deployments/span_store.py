@@ -1,0 +1,110 @@
+"""Keeps spans in the state store, so that a trace can be read without another service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from graph.stores.base import StateStore
+
+TRACE_TTL_S: Final = 86_400.0
+MAX_SPANS_PER_TRACE: Final = 10_000
+_TIMEOUT_S: Final = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+def trace_log(trace_id: str) -> str:
+    """Return the name of the log that holds the spans of a trace."""
+    return f"trace:{trace_id}"
+
+
+def span_record(span: ReadableSpan) -> tuple[str, dict[str, Any]]:
+    """Return a span's trace id and its JSON form, as `deployments.trace_tree` reads it."""
+    context, resource = span.get_span_context(), span.resource.attributes
+    if context is None:
+        raise ValueError(f"span {span.name!r} has no context")
+    return f"{context.trace_id:032x}", {
+        "span_id": f"{context.span_id:016x}",
+        "parent_id": f"{span.parent.span_id:016x}" if span.parent else None,
+        "name": span.name,
+        "kind": span.kind.name,
+        "start_ns": span.start_time or 0,
+        "end_ns": span.end_time or span.start_time or 0,
+        "status": span.status.status_code.name,
+        "message": span.status.description,
+        "attributes": dict(span.attributes or {}),
+        "service": resource.get("service.name"),
+        "instance": resource.get("service.instance.id"),
+    }
+
+
+class StoreSpanExporter(SpanExporter):
+    """Appends spans to the log of their trace.
+
+    Has a thread, an event loop and a store object of its own, made at the first export: it works the same in the
+    gateway and in a node's process, and a slow store delays no request.
+    """
+
+    def __init__(self, open_store: Callable[[], StateStore], *, timeout_s: float = _TIMEOUT_S) -> None:
+        self._make = open_store
+        self._timeout_s = timeout_s
+        self._store: StateStore | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Write a batch; raise what the store raises. Called by the batch processor, one call at a time."""
+        batches: dict[str, list[bytes]] = defaultdict(list)
+        for span in spans:
+            trace_id, record = span_record(span)
+            batches[trace_id].append(orjson.dumps(record, default=str))
+        self._wait(self._write(batches))
+        return SpanExportResult.SUCCESS
+
+    async def _write(self, batches: Mapping[str, Sequence[bytes]]) -> None:
+        if self._store is None:
+            store = self._make()
+            await store.open()
+            self._store = store
+        for trace_id, items in batches.items():
+            await self._store.append(trace_log(trace_id), items, keep=MAX_SPANS_PER_TRACE, ttl_s=TRACE_TTL_S)
+
+    def _wait(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="span-store", daemon=True)
+            self._thread.start()
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            future.result(self._timeout_s)
+        except TimeoutError:
+            future.cancel()
+            raise TimeoutError(f"no answer in {self._timeout_s:g} s") from None
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Do nothing: an export returns when it is written."""
+        return True
+
+    def shutdown(self) -> None:
+        """Close the store and end the thread."""
+        if self._loop is None or self._thread is None:
+            return
+        try:
+            if self._store is not None:
+                self._wait(self._store.aclose())
+        except Exception as error:  # a boundary: the process is ending and nobody can act on it
+            _log.debug("closing the trace store failed: %s", error)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(self._timeout_s)
+        if not self._thread.is_alive():
+            self._loop.close()
+        self._loop = self._store = None

@@ -1,0 +1,117 @@
+"""Sets up the OpenTelemetry SDK: once in each process, a gateway replica's and a node replica's alike."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from deployments.quiet_exporter import QuietExporter
+from deployments.sampling import make_sampler
+from deployments.span_store import StoreSpanExporter
+
+OTLP_TIMEOUT_S: Final = 2.0
+SHUTDOWN_S: Final = 3.0
+_QUEUE: Final = 8192
+_BATCH: Final = 512
+_STORE_DELAY_MS: Final = 250.0
+_OTLP_DELAY_MS: Final = 1000.0
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What was set up. `flush` makes recent spans readable; `shutdown` writes what is left and stops the threads."""
+
+    provider: TracerProvider
+    processors: Sequence[BatchSpanProcessor]
+
+    def flush(self, timeout_s: float = SHUTDOWN_S) -> bool:
+        """Write every ended span now; say whether that was done in time. Blocks: call it in a thread."""
+        return _within(timeout_s, [processor.force_flush for processor in self.processors])
+
+    def shutdown(self, timeout_s: float = SHUTDOWN_S) -> bool:
+        """Write what is left and stop, in no more than `timeout_s` seconds; say whether all was written in time."""
+        return _within(timeout_s, [processor.shutdown for processor in self.processors])
+
+
+def _within(seconds: float, actions: Sequence[Callable[[], object]]) -> bool:
+    # The SDK's own limits are 30 s each and partly ignored; a stopping service does not wait that long for spans.
+    threads = [threading.Thread(target=action, name="telemetry-flush", daemon=True) for action in actions]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
+
+
+def otlp_exporter(endpoint: str, timeout_s: float = OTLP_TIMEOUT_S) -> SpanExporter:
+    """Return an exporter to an OTLP/HTTP collector, Jaeger for one, at a base URL such as `http://localhost:4318`.
+
+    Headers, certificates and compression come from the standard `OTEL_EXPORTER_OTLP_*` variables.
+    """
+    logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").setLevel(logging.CRITICAL)
+    base = endpoint.rstrip("/")
+    address = base if base.endswith("/v1/traces") else f"{base}/v1/traces"
+    return QuietExporter(OTLPSpanExporter(endpoint=address, timeout=timeout_s), address)
+
+
+def _store_exporter(url: str) -> SpanExporter:
+    from graph.stores import make_store  # only a service with a store needs its driver
+
+    return QuietExporter(StoreSpanExporter(lambda: make_store(url)), "the state store")
+
+
+def configure_telemetry(
+    *,
+    service_name: str,
+    otlp_endpoint: str | None = None,
+    sample_ratio: float = 1.0,
+    max_traces_per_s: float | None = 100.0,
+    store_url: str | None = None,
+    instance_id: str = "",
+    edge: bool = False,
+) -> Telemetry:
+    """Install a tracer provider for this process and start exporting to the collector and the store that are named.
+
+    Call it once in a process. OpenTelemetry cannot replace an installed provider, so a second call adds its exporters
+    to the first call's provider, whose resource and sampler stay. `edge` is for the gateway, whose parents are
+    clients: the cap then holds for traces that they ask for, too. A `memory:` store is private to its owner, so
+    nothing is written to one.
+    """
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider(
+            sampler=make_sampler(sample_ratio, max_traces_per_s, edge=edge),
+            resource=_resource(service_name, instance_id),
+            shutdown_on_exit=False,
+        )
+        trace.set_tracer_provider(provider)
+    processors = []
+    if otlp_endpoint:
+        processors.append(_batched(otlp_exporter(otlp_endpoint), _OTLP_DELAY_MS))
+    if store_url and not store_url.startswith("memory"):
+        processors.append(_batched(_store_exporter(store_url), _STORE_DELAY_MS))
+    for processor in processors:
+        provider.add_span_processor(processor)
+    return Telemetry(provider, tuple(processors))
+
+
+def _batched(exporter: SpanExporter, delay_ms: float) -> BatchSpanProcessor:
+    return BatchSpanProcessor(
+        exporter, max_queue_size=_QUEUE, max_export_batch_size=_BATCH, schedule_delay_millis=delay_ms
+    )
+
+
+def _resource(service_name: str, instance_id: str) -> Resource:
+    return Resource.create({"service.name": service_name, "service.instance.id": instance_id or f"{os.getpid()}"})
