@@ -89,15 +89,19 @@ def _check_events(text: str) -> None:
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"line {event.start_mark.line + 1}: aliases (*{event.anchor}) are not allowed")
+            raise ValueError(f"{_line(event)}aliases (*{event.anchor}) are not allowed")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            raise ValueError(f"line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH}")
+            raise ValueError(f"{_line(event)}nested deeper than {MAX_DEPTH}")
         if count > MAX_EVENTS:
             raise ValueError(f"has more than {MAX_EVENTS} values")
+
+
+def _line(event: yaml.Event) -> str:
+    return f"line {event.start_mark.line + 1}: " if event.start_mark else ""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -107,7 +111,7 @@ class _StrictLoader(yaml.SafeLoader):
 def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, (str, int, float, bool)):
             raise ValueError(f"line {key_node.start_mark.line + 1}: a key must be a plain word")
         if key in seen:

