@@ -1,0 +1,60 @@
+"""Puts the commands together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deployments.cli.graphs import graph
+from deployments.cli.nodes import build_nodes_app
+from deployments.cli.routing import plan, route
+from deployments.cli.runs import run
+from deployments.cli.traces import trace
+from deployments.cli.up import build_up
+from deployments.cli.validate import kinds, validate
+
+HELP = """Many specialist models behind one endpoint: routed, planned and traced.
+
+Exit codes:
+
+- 0: all is well
+
+- 1: the request was refused or failed, or validation found problems
+
+- 2: wrong usage
+
+- 3: the service cannot be reached
+
+Colours and progress appear on a terminal only, and no colour where NO_COLOR is set.
+With --json, a failure is a JSON object on standard error.
+"""
+
+
+def build_app() -> typer.Typer:
+    """Return the whole command line."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        help=HELP,
+        pretty_exceptions_show_locals=False,  # locals may hold the API key
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    here, there = "Without a service", "With a running service"
+    app.command("up", rich_help_panel=here)(build_up())
+    app.command(rich_help_panel=here)(validate)
+    app.command(rich_help_panel=here)(kinds)
+    app.add_typer(build_nodes_app(), name="nodes", rich_help_panel=there)
+    for command in (route, plan, run, trace, graph):
+        app.command(rich_help_panel=there)(command)
+    return app
+
+
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("modelyard"))
+        raise typer.Exit

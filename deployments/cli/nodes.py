@@ -1,0 +1,206 @@
+"""`nodes list|show|add|remove|history|rollback`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from deployments.cli.console import clean, console, state_text, styled, write_json, write_table
+from deployments.cli.options import DEFAULT_URL, FAILED, Json, Key, Url
+from deployments.cli.session import complete_node, connect
+from deployments.cli.validate import NodePaths, check_paths, edge_text, problem_json, write_problems
+from deployments.cli.waiting import Waiting, wait_ready
+
+if TYPE_CHECKING:
+    from deployments.client import Client
+    from graph.spec import NodeSpec
+
+NodeName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the node.", autocompletion=complete_node, show_default=False)
+]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the node is ready or has failed.")]
+WaitSeconds = Annotated[float, typer.Option("--wait-s", min=0.1, help="Longest wait, in seconds.")]
+
+
+def build_nodes_app() -> typer.Typer:
+    """Return the group of commands about nodes."""
+    app = typer.Typer(no_args_is_help=True, help="List, add, change and remove the nodes of a running service.")
+    app.command("list")(list_nodes)
+    app.command()(show)
+    app.command()(add)
+    app.command()(remove)
+    app.command()(history)
+    app.command()(rollback)
+    return app
+
+
+def list_nodes(url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
+    """List the nodes with their state."""
+    with connect(url, key, as_json) as client:
+        nodes = client.nodes()
+    if as_json:
+        write_json({"nodes": nodes})
+        return
+    rows = [
+        (
+            styled(node.get("name"), "bold"),
+            styled(node.get("kind")),
+            styled(node.get("version", "")),
+            state_text(node.get("state")),
+            styled(node.get("description")),
+            styled(edge_text(node.get("edges"))),
+        )
+        for node in nodes
+    ]
+    write_table(console(), ("name", "kind", "version", "state", "description", "edges"), rows)
+
+
+def show(name: NodeName, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
+    """Show one node: its state and its declaration."""
+    with connect(url, key, as_json) as client:
+        node = client.node(name)
+    if as_json:
+        write_json(node)
+    else:
+        typer.echo(clean(yaml.safe_dump(node, sort_keys=False, allow_unicode=True)).rstrip())
+
+
+def add(
+    paths: NodePaths,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only let the service check the nodes.")] = False,
+    wait: Wait = True,
+    wait_s: WaitSeconds = 600.0,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Add nodes to a running service, or new versions of them.
+
+    The files are checked here first, every one of them; nothing is sent if there is any problem.
+    """
+    with connect(url, key, as_json) as client:
+        specs = _checked(paths, as_json, known=[str(node.get("name")) for node in client.nodes()])
+        results = [_put(client, spec, dry_run, as_json) for spec in specs]
+        if wait and not dry_run:
+            results = wait_ready(client, [_waiting(r) for r in results], wait_s, show=not as_json)
+    _finish(results, as_json, done="checked" if dry_run else "added")
+
+
+def remove(name: NodeName, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
+    """Remove a node; calls that it is answering end first."""
+    with connect(url, key, as_json) as client:
+        result = client.delete_node(name)
+    write_json(result) if as_json else console().print(styled(f"removed {name}"), soft_wrap=True)
+
+
+def history(name: NodeName, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
+    """List every version of a node, oldest first as the service keeps them."""
+    with connect(url, key, as_json) as client:
+        versions = client.history(name)
+    if as_json:
+        write_json({"name": name, "versions": versions})
+        return
+    columns = [column for column in _columns(versions) if column not in ("spec", "yaml", "name")]
+    rows = [[state_text(v.get(c, "")) if c == "state" else styled(v.get(c, "")) for c in columns] for v in versions]
+    if columns:
+        write_table(console(), columns, rows)
+
+
+def rollback(
+    name: NodeName,
+    to: Annotated[
+        int | None, typer.Option("--to", min=1, help="Version to return to; the one before the present if left out.")
+    ] = None,
+    wait: Wait = True,
+    wait_s: WaitSeconds = 600.0,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Return a node to an earlier version."""
+    with connect(url, key, as_json) as client:
+        results = [client.rollback(name, to) | {"name": name}]
+        if wait:
+            results = wait_ready(client, [_waiting(r) for r in results], wait_s, show=not as_json)
+    _finish(results, as_json, done="rolled back")
+
+
+def _checked(paths: Sequence[Path], as_json: bool, known: Iterable[str]) -> list[NodeSpec]:
+    """Return the specs of the files, targets of edges first; end the command if there is any problem."""
+    loaded, problems = check_paths(paths, as_json=as_json, known=known)
+    if problems:
+        if as_json:
+            write_json({"ok": False, "problems": [problem_json(p) for p in problems]})
+        else:
+            write_problems(problems)
+        raise typer.Exit(FAILED)
+    return _targets_first(loaded.specs)
+
+
+def _targets_first(specs: Sequence[NodeSpec]) -> list[NodeSpec]:
+    """Order nodes so that an edge's target is there before the edge, as far as cycles allow."""
+    by_name = {spec.name: spec for spec in specs}
+    ordered: dict[str, NodeSpec] = {}
+    visited: set[str] = set()
+
+    def visit(spec: NodeSpec) -> None:
+        visited.add(spec.name)
+        for _, targets in spec.edges:
+            for target in targets:
+                if target in by_name and target not in visited:
+                    visit(by_name[target])
+        ordered[spec.name] = spec
+
+    for spec in specs:
+        if spec.name not in visited:
+            visit(spec)
+    return list(ordered.values())
+
+
+def _put(client: Client, spec: NodeSpec, dry_run: bool, as_json: bool) -> dict[str, Any]:
+    """Register one node; a refusal is a result of its own, so that the other files still get theirs."""
+    from deployments.client import ServiceError
+    from graph.loader import dump_yaml
+
+    try:
+        return client.put_node(spec.name, dump_yaml(spec), dry_run=dry_run) | {"name": spec.name}
+    except ServiceError as error:
+        if error.unreachable or error.status in (401, 403):
+            raise
+        return {"name": spec.name, "state": "failed", "error": {"message": error.message, "code": error.code}}
+
+
+def _waiting(result: Mapping[str, Any]) -> Waiting:
+    version = result.get("version")
+    return Waiting(str(result["name"]), version if isinstance(version, int) else None, dict(result))
+
+
+def _finish(results: Sequence[Mapping[str, Any]], as_json: bool, done: str) -> None:
+    failed = [result for result in results if result.get("state") == "failed"]
+    if as_json:
+        write_json({"ok": not failed, "nodes": list(results)})
+    else:
+        rows = [
+            (
+                styled(result["name"], "bold"),
+                styled(result.get("version", "")),
+                state_text(result.get("state", done)),
+                styled(_error_text(result.get("error"))),
+            )
+            for result in results
+        ]
+        write_table(console(), ("name", "version", "state", "error"), rows)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _error_text(error: Any) -> str:
+    return str(error.get("message", error)) if isinstance(error, Mapping) else str(error or "")
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(column for row in rows for column in row))
