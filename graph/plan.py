@@ -120,7 +120,8 @@ class Plan:
         if problems:
             raise InvalidPlan(problems)
         output = data.get("output") or (tasks[-1].id if tasks else "")
-        return cls(tuple(tasks), str(output), str(data.get("planner") or planner))
+        missing = tuple(str(question) for question in data.get("missing") or ())
+        return cls(tuple(tasks), str(output), str(data.get("planner") or planner), missing)
 
 
 def references(value: Value) -> Iterator[Ref]:
@@ -181,7 +182,7 @@ def _problems(plan: Plan) -> Iterator[Problem]:
     for id in sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else ():
         yield Problem("plan", "tasks", f"id {id!r} is used more than once")
     for task in plan.tasks:
-        if not _ID.match(task.id) or task.id == REQUEST:
+        if not _ID.fullmatch(task.id) or task.id == REQUEST:
             yield Problem("plan", "tasks", f"id {task.id!r} must be 1 to 64 letters, digits, '_' or '-', not 'request'")
         for need in sorted(task.needs - set(ids)):
             yield Problem(

@@ -261,12 +261,13 @@ class Reply:
         """Return a JSON form that `from_json` reads back."""
         return {
             "payload": self.payload.to_json(),
-            "usage": self.usage.to_json() if self.usage else None,
+            "usage": self.usage.to_json() | {"estimated": self.usage.estimated} if self.usage else None,
             "finish_reason": self.finish_reason,
             "node": self.node,
             "model": self.model,
             "tool_calls": list(self.tool_calls),
             "refusal": self.refusal,
+            "logprobs": self.logprobs,
         }
 
     @classmethod
@@ -275,10 +276,11 @@ class Reply:
         usage = data["usage"]
         return cls(
             Payload.from_json(data["payload"]),
-            Usage(usage["prompt_tokens"], usage["completion_tokens"]) if usage else None,
+            Usage(usage["prompt_tokens"], usage["completion_tokens"], usage.get("estimated", False)) if usage else None,
             data["finish_reason"],
             data["node"],
             data["model"],
             tuple(data["tool_calls"]),
             data["refusal"],
+            data.get("logprobs"),
         )

@@ -1,0 +1,258 @@
+"""The journal of runs: what was accepted is written down before it starts, and is never forgotten.
+
+A run in progress has a lease, which its owner renews. When the owner dies the lease expires, and whoever claims the
+run first resumes it or reports it as failed. A run is only ended by whoever holds its lease at that moment, so an owner
+that was only slow cannot overwrite what its successor did. Leases compare wall clocks of different machines:
+keep them within a few seconds of each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from graph.errors import RunNotFound
+from graph.plan import Plan
+from graph.run import Outcome, RunEvent, RunResult, RunStatus
+from graph.stores.base import StateStore
+from graph.types import Call, Json
+
+DAY_S = 86400.0
+INDEX_KEEP = 10_000
+"""Newest runs that `list` can reach."""
+Numbered: TypeAlias = list[tuple[int, RunEvent]]
+"""Events with their ids."""
+_RUNS, _CALLS, _LEASES, _INDEX = "runs", "run-calls", "run-leases", "run-index"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What the journal knows of one run."""
+
+    id: str
+    status: RunStatus
+    call: Call
+    plan: Plan | None
+    """None until it is planned, and for a call that goes to one node."""
+    outcomes: tuple[Outcome, ...]
+    """Of the tasks that have ended, in the order in which they did."""
+    output: str | None
+    error: Mapping[str, Json] | None
+    trace_id: str | None
+    created_at: float
+    ended_at: float | None
+    """Seconds since the epoch."""
+
+
+class RunJournal:
+    """Writes and reads runs in a store. One for each process, with a lease on each run in progress there."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        owner: str,
+        lease_s: float = 15.0,
+        *,
+        retention_s: float = 7 * DAY_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._owner = owner
+        self._lease_s = lease_s
+        self._retention_s = retention_s
+        self._clock = clock
+        self._held: dict[str, bytes] = {}
+        self._leasing = asyncio.Lock()  # else two renewals of one run would take each other for another owner
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Ids of the runs in progress whose lease this owner holds."""
+        return frozenset(self._held)
+
+    async def accept(self, id: str, call: Call, plan: Plan | None = None, trace_id: str | None = None) -> None:
+        """Write a run down, before anything of it starts."""
+        lease = self._new_lease()
+        # The head comes last: once it can be read, everything else of the run can be, too.
+        await asyncio.gather(
+            self._store.put(_LEASES, id, lease),
+            self._store.put(_CALLS, id, json.dumps(call.to_json()).encode()),
+        )
+        self._held[id] = lease
+        head = {
+            "status": "running",
+            "plan": plan.to_json() if plan else None,
+            "output": None,
+            "error": None,
+            "trace_id": trace_id,
+            "created_at": self._clock(),
+            "ended_at": None,
+        }
+        await self._put_head(id, head)
+        await self._store.append(_INDEX, [id.encode()], keep=INDEX_KEEP)
+
+    async def planned(self, id: str, plan: Plan) -> bool:
+        """Note the plan; False if the run is no longer this owner's."""
+        if id not in self._held:
+            return False
+        await self._put_head(id, await self._head(id) | {"plan": plan.to_json()})
+        return True
+
+    async def finished_task(self, id: str, outcome: Outcome) -> bool:
+        """Note how a task ended; False if the run is no longer this owner's."""
+        if id not in self._held:
+            return False
+        await self._append(_outcomes(id), [outcome.to_record()])
+        return True
+
+    async def finish(
+        self,
+        id: str,
+        result: RunResult | RunStatus,
+        output: str | None = None,
+        error: Mapping[str, Json] | None = None,
+    ) -> bool:
+        """Note how the run ended and let go of its lease; False if the run is no longer this owner's.
+
+        Outcomes of a `RunResult` that were not noted one by one are noted now.
+        """
+        if not await self._renew(id):
+            return False
+        status: RunStatus = result.status if isinstance(result, RunResult) else result
+        if isinstance(result, RunResult):
+            output = result.output if output is None else output
+            known = {outcome.task for outcome in await self._outcomes(id)}
+            await self._append(_outcomes(id), [o.to_record() for o in result.outcomes if o.task not in known])
+        head, call = await asyncio.gather(self._head(id), self._store.get(_CALLS, id))
+        ended = {"status": status, "output": output, "error": dict(error) if error else None}
+        if call is not None:
+            await self._store.put(_CALLS, id, call, ttl_s=self._retention_s)
+        await self._put_head(id, head | ended | {"ended_at": self._clock()}, ttl_s=self._retention_s)
+        async with self._leasing:
+            self._held.pop(id, None)
+            await self._store.delete(_LEASES, id)
+        return True
+
+    async def get(self, id: str) -> RunRecord:
+        """Return a run; raise `RunNotFound`."""
+        head, call, outcomes = await asyncio.gather(self._head(id), self._store.get(_CALLS, id), self._outcomes(id))
+        if call is None:
+            raise _not_found(id)
+        return RunRecord(
+            id,
+            head["status"],
+            Call.from_json(json.loads(call)),
+            Plan.from_json(head["plan"]) if head["plan"] else None,
+            outcomes,
+            head["output"],
+            head["error"],
+            head["trace_id"],
+            head["created_at"],
+            head["ended_at"],
+        )
+
+    async def list(self, limit: int = 100) -> tuple[RunRecord, ...]:
+        """Return the newest runs, newest first."""
+        ids = [id.decode() for _, id in reversed(await self._store.latest(_INDEX, limit=limit))]
+        found = await asyncio.gather(*(self._find(id) for id in ids))
+        return tuple(record for record in found if record is not None)
+
+    async def renew(self) -> frozenset[str]:
+        """Extend the leases of the runs held; return the ids of those that were lost to another owner meanwhile."""
+        ids = list(self._held)
+        kept = [await self._renew(id) for id in ids]
+        return frozenset(id for id, ok in zip(ids, kept, strict=True) if not ok)
+
+    async def claim_orphans(self) -> tuple[RunRecord, ...]:
+        """Take over the unfinished runs whose lease has expired. No run is ever given to two owners."""
+        now = self._clock()
+        claimed = []
+        for id, lease in (await self._store.scan(_LEASES)).items():
+            if json.loads(lease)["until"] > now:
+                continue
+            mine = self._new_lease()
+            if not await self._store.swap(_LEASES, id, lease, mine):
+                continue
+            record = await self._find(id)
+            if record is None or record.status != "running":  # its owner died while it began or ended the run
+                await self._store.delete(_LEASES, id)
+                continue
+            self._held[id] = mine
+            claimed.append(record)
+        return tuple(claimed)
+
+    async def append_events(self, id: str, events: Sequence[RunEvent]) -> int:
+        """Add to the run's stream of events; return the id of the last."""
+        return await self._append(_events(id), [{"type": event.type, "data": dict(event.data)} for event in events])
+
+    async def events(self, id: str, after: int = 0) -> Numbered:
+        """Return (id, event) of the events after that id, at most 1000 of them."""
+        items = await self._store.read(_events(id), after=after)
+        parsed = ((number, json.loads(item)) for number, item in items)
+        return [(number, RunEvent(item["type"], item["data"])) for number, item in parsed]
+
+    def _new_lease(self) -> bytes:
+        # The nonce tells two processes apart that were given one name.
+        until = self._clock() + self._lease_s
+        return json.dumps({"owner": self._owner, "until": until, "nonce": uuid.uuid4().hex}).encode()
+
+    async def _renew(self, id: str) -> bool:
+        """Prove that the lease is still this owner's, and extend it."""
+        async with self._leasing:
+            held = self._held.get(id)
+            if held is None:
+                return False
+            lease = self._new_lease()
+            kept = await self._store.swap(_LEASES, id, held, lease)
+            if kept:
+                self._held[id] = lease
+            else:
+                del self._held[id]
+            return kept
+
+    async def _head(self, id: str) -> dict[str, Any]:
+        raw = await self._store.get(_RUNS, id)
+        if raw is None:
+            raise _not_found(id)
+        head: dict[str, Any] = json.loads(raw)
+        return head
+
+    async def _put_head(self, id: str, head: Mapping[str, Any], ttl_s: float | None = None) -> None:
+        await self._store.put(_RUNS, id, json.dumps(head).encode(), ttl_s=ttl_s)
+
+    async def _find(self, id: str) -> RunRecord | None:
+        try:
+            return await self.get(id)
+        except RunNotFound:
+            return None
+
+    async def _append(self, log: str, records: Sequence[Mapping[str, Any]]) -> int:
+        return await self._store.append(log, [json.dumps(r).encode() for r in records], ttl_s=self._retention_s)
+
+    async def _outcomes(self, id: str) -> tuple[Outcome, ...]:
+        """Return the last outcome of each task: a resumed run may have tried one again."""
+        found: dict[str, Outcome] = {}
+        after = 0
+        while items := await self._store.read(_outcomes(id), after=after):
+            after = items[-1][0]
+            for _, item in items:
+                outcome = Outcome.from_record(json.loads(item))
+                found.pop(outcome.task, None)
+                found[outcome.task] = outcome
+        return tuple(found.values())
+
+
+def _outcomes(id: str) -> str:
+    return f"run-outcomes/{id}"
+
+
+def _events(id: str) -> str:
+    return f"run-events/{id}"
+
+
+def _not_found(id: str) -> RunNotFound:
+    return RunNotFound(f"no run has the id {id!r}", param="id")
