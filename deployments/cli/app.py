@@ -31,6 +31,14 @@ With --json, a failure is a JSON object on standard error.
 """
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("modelyard"))
+        raise typer.Exit
+
+
 def build_app() -> typer.Typer:
     """Return the whole command line."""
     app = typer.Typer(
@@ -51,10 +59,8 @@ def build_app() -> typer.Typer:
 
 
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(installed("modelyard"))
-        raise typer.Exit
+    """Take the options that stand before a command."""

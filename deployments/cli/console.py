@@ -72,7 +72,7 @@ def write_table(
         target.print(rich_table(columns, cells, title=title))
         return
     lines = [[name.upper() for name in columns]]
-    lines += [[" ".join(cell.plain.split()) for cell in row] for row in cells]
+    lines += [[" ".join(cell.plain.splitlines()) for cell in row] for row in cells]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     for line in lines:
         padded = "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))
