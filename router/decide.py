@@ -1,0 +1,130 @@
+"""`decide`: from scores to a decision. Shared by every strategy, so an evaluation scores once and sweeps policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from graph.model_graph import ModelGraph
+from graph.spec import NodeSpec
+from graph.types import Call, Modality, NodeName
+from router.modality import Reach, reach
+from router.policy import Policy
+from router.types import Candidate, Decision, Excluded, Scores
+
+TOOL_REASON = "takes typed arguments; a plan can fill them"
+_NONE: Mapping[NodeName, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """The nodes of a graph, sorted by whether they can take a call."""
+
+    eligible: Mapping[NodeName, Reach]
+    unable: Mapping[NodeName, str]
+    """By nature: wrong modality, or a tool."""
+    unavailable: Mapping[NodeName, str]
+    """For now or for this caller, as the gateway says."""
+
+    @property
+    def excluded(self) -> tuple[Excluded, ...]:
+        reasons = {**self.unable, **self.unavailable}
+        return tuple(Excluded(name, reasons[name]) for name in sorted(reasons))
+
+
+def decide(
+    scores: Scores,
+    row: int,
+    graph: ModelGraph,
+    policy: Policy,
+    call: Call,
+    *,
+    excluded: Mapping[NodeName, str] = _NONE,
+    strategy: str = "",
+) -> Decision:
+    """Choose a node for a call, given row `row` of `scores`.
+
+    `excluded` gives nodes that the caller of this function rules out, with the reason in words. Tools and nodes of the
+    wrong modality are ruled out here.
+
+    Probabilities. The outcomes of a text are: node i is right, in_scope * p_i each; nothing fits, 1 - in_scope. A node
+    that cannot take the call by its nature cannot have been meant, so the others, *and* "nothing fits", are conditioned
+    on it not being right: each is divided by 1 - in_scope * (sum of p over such nodes). A node that is only
+    unavailable may well have been meant: it keeps its share, so nobody else becomes likelier because it is down.
+    Candidates' probabilities therefore sum to the probability that a node which can take the call fits, at most 1. If
+    that is below `policy.min_probability`, the call is out of scope and goes to the default node, if that can take it.
+
+    An attachment without text is decided by modality alone: nodes that take all of it share the probability.
+    """
+    found = _sort_out(graph, call, excluded)
+    if call.attachments and Modality.TEXT not in call.modalities:
+        probabilities = {name: 1.0 / len(found.eligible) for name in found.eligible}
+        in_scope = 1.0 if found.eligible else 0.0
+    else:
+        probabilities = _condition(scores, row, found)
+        in_scope = sum(probabilities.values())
+    ranked = _rank(probabilities, graph, policy)
+    out_of_scope = not ranked or in_scope < policy.min_probability
+    default = graph.default if graph.default in found.eligible else None
+    node = default if out_of_scope else ranked[0].node
+    return Decision(
+        node=node,
+        probability=ranked[0].probability if ranked else 0.0,
+        out_of_scope=out_of_scope,
+        candidates=ranked,
+        excluded=found.excluded,
+        query=call.text,
+        strategy=strategy,
+        via=found.eligible[node].via if node is not None else (),
+    )
+
+
+def _sort_out(graph: ModelGraph, call: Call, excluded: Mapping[NodeName, str]) -> _Field:
+    eligible: dict[NodeName, Reach] = {}
+    unable: dict[NodeName, str] = {}
+    unavailable = {name: reason for name, reason in excluded.items() if name in graph}
+    tools = [spec.name for spec in graph if spec.is_tool]
+    helpers = graph.without(*unavailable, *tools) if call.attachments and (unavailable or tools) else graph
+    for spec in graph:
+        if spec.is_tool:
+            unable.setdefault(spec.name, TOOL_REASON)
+            continue
+        way = reach(spec, call, helpers)
+        if isinstance(way, str):
+            unable[spec.name] = way
+        elif spec.name not in unavailable:
+            eligible[spec.name] = way
+    return _Field(eligible, unable, {name: why for name, why in unavailable.items() if name not in unable})
+
+
+def _condition(scores: Scores, row: int, found: _Field) -> dict[NodeName, float]:
+    in_scope = float(scores.in_scope[row])
+    share = dict(zip(scores.labels, (in_scope * scores.probabilities[row]).tolist(), strict=True))
+    rest = 1.0 - sum(share.get(name, 0.0) for name in found.unable)
+    if rest <= 1e-9:
+        return dict.fromkeys(found.eligible, 0.0)
+    joint = {name: min(1.0, share.get(name, 0.0) / rest) for name in found.eligible}
+    total = sum(joint.values())
+    return joint if total <= 1.0 else {name: value / total for name, value in joint.items()}
+
+
+def _rank(probabilities: Mapping[NodeName, float], graph: ModelGraph, policy: Policy) -> tuple[Candidate, ...]:
+    """Return candidates by falling utility; ties by name, so that no order of nodes matters."""
+    cost = _relative({name: _price(graph[name]) for name in probabilities}) if policy.cost_weight else {}
+    slow = _relative({n: policy.latency_ms.get(n, 0.0) for n in probabilities}) if policy.latency_weight else {}
+
+    def order(name: NodeName) -> tuple[float, NodeName]:
+        penalty = policy.cost_weight * cost.get(name, 0.0) + policy.latency_weight * slow.get(name, 0.0)
+        return penalty - probabilities[name], name
+
+    return tuple(Candidate(name, probabilities[name]) for name in sorted(probabilities, key=order))
+
+
+def _price(spec: NodeSpec) -> float:
+    return spec.cost.input_per_million + spec.cost.output_per_million
+
+
+def _relative(values: Mapping[NodeName, float]) -> dict[NodeName, float]:
+    most = max(values.values(), default=0.0)
+    return {name: value / most for name, value in values.items()} if most > 0 else {}

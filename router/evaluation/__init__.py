@@ -1,0 +1,1 @@
+"""Measuring routers on labelled requests."""

@@ -1,0 +1,33 @@
+"""`Policy`: what an operator prefers when several nodes could take a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from graph.types import NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Preferences of `decide`. The utility of a node is
+
+    probability - cost_weight * cost / dearest - latency_weight * latency / slowest,
+
+    where dearest and slowest are taken over the nodes that can take the call. So a weight says how much probability of
+    being right one would give up to go from the dearest (slowest) node to a free (instant) one; 0 ignores it.
+    """
+
+    min_probability: float = 0.5
+    """Least probability that some node fits; below it the call is out of scope."""
+    cost_weight: float = 0.0
+    latency_weight: float = 0.0
+    latency_ms: Mapping[NodeName, float] = field(default_factory=dict)
+    """Typical latency of nodes, where known; a node that is not listed is taken to be instant."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.min_probability <= 1.0:
+            raise ValueError(f"min_probability must lie between 0 and 1; got {self.min_probability}")
+        for name in ("cost_weight", "latency_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
