@@ -1,0 +1,98 @@
+"""Which node takes each clause: by the learned scores, and by what clause and node have to do with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from graph.model_graph import ModelGraph
+from graph.spec import NodeSpec
+from graph.types import Modality, NodeName
+from router.planners.clauses import Clause, join
+from router.planners.media import takes
+from router.types import Scores
+
+CONFIDENT = 0.5
+"""Probability from which the second half of a soft boundary is a request of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A clause and what the scores say of it."""
+
+    clause: Clause
+    probabilities: dict[NodeName, float]
+    in_scope: float
+
+    def best(self, specs: Iterable[NodeSpec]) -> NodeName | None:
+        """Return the most probable of these nodes; names break ties."""
+        ranked = sorted(specs, key=lambda spec: (-self.probabilities.get(spec.name, 0.0), spec.name))
+        return ranked[0].name if ranked else None
+
+    @property
+    def order(self) -> tuple[NodeName, ...]:
+        """All scored nodes, best first."""
+        return tuple(sorted(self.probabilities, key=lambda name: (-self.probabilities[name], name)))
+
+
+def ranked(clauses: Sequence[Clause], scores: Scores) -> list[Ranked]:
+    """Put each clause beside its scores, and join the halves of soft boundaries that go to one node.
+
+    Two halves that ask one node for one thing ("to load a file and print it") are better answered in one call; parts
+    that stand firmly apart stay apart even at one node, so that they run in parallel and each gets a whole answer.
+    """
+    found: list[Ranked] = []
+    for clause, row, scope in zip(clauses, scores.probabilities, scores.in_scope, strict=True):
+        probabilities = {label: float(value) for label, value in zip(scores.labels, row, strict=True)}
+        item = Ranked(clause, probabilities, float(scope))
+        if found and clause.soft and not _apart(found[-1], item):
+            found[-1] = replace(found[-1], clause=join(found[-1].clause, clause))
+        else:
+            found.append(item)
+    return found
+
+
+def _apart(first: Ranked, second: Ranked) -> bool:
+    if not first.order or not second.order or first.order[0] == second.order[0]:
+        return False
+    return second.probabilities[second.order[0]] * second.in_scope >= CONFIDENT * 0.5 and second.in_scope >= CONFIDENT
+
+
+@dataclass(frozen=True, slots=True)
+class Chooser:
+    """Chooses nodes on one graph."""
+
+    graph: ModelGraph
+    min_in_scope: float
+
+    def choose(self, item: Ranked, media: Sequence[Modality], before: NodeName | None) -> NodeName | None:
+        """Return the node for a clause, or None if it is out of scope and no node is the default.
+
+        `media` are the attachments that it speaks of; `before` is the node of the clause whose output it takes.
+        """
+        usable = [spec for spec in self.graph if self._usable(spec, media)]
+        if item.in_scope >= self.min_in_scope:
+            return item.best(usable)
+        default = self.graph.default
+        seeing = [
+            spec for spec in usable if not spec.is_tool and Modality.IMAGE in media and takes(spec, Modality.IMAGE)
+        ]
+        names = {spec.name for spec in usable}
+        if seeing:
+            return item.best(seeing)
+        if default in names:
+            return default
+        if before in names and not self.graph[before].is_tool:
+            return before
+        return item.best(spec for spec in usable if not spec.is_tool and any(takes(spec, kind) for kind in media))
+
+    def converter(self, item: Ranked | None, modality: Modality) -> NodeName | None:
+        """Return the node that turns an attachment into text: one made for it, before one that also takes text."""
+        able = [spec for spec in self.graph if takes(spec, modality) and not spec.is_tool]
+        texts = [spec for spec in able if Modality.TEXT in spec.produces] or able
+        made_for_it = [spec for spec in texts if Modality.TEXT not in spec.accepts] or texts
+        return item.best(made_for_it) if item else min((spec.name for spec in made_for_it), default=None)
+
+    def _usable(self, spec: NodeSpec, media: Sequence[Modality]) -> bool:
+        signature = spec.signature()
+        return spec.is_tool or "prompt" in signature or any(kind.value in signature for kind in media)

@@ -1,0 +1,269 @@
+# ruff: noqa: RUF001  # the typographic quotes and full-width marks of other languages are meant
+
+"""Splits a request into clauses, each of which asks for one thing.
+
+Boundaries are sentence ends, semicolons, list items, order words ("then", "after that") and coordination before an
+imperative verb. Quotes, code and long pasted passages are never split. A sentence that asks for nothing ("It must be
+fast.", "I have a contract.") belongs to its neighbour. Runs in linear time.
+
+A boundary is *firm* or *soft*. Soft ones ("to load a file and print it") might join two parts of one request; the
+planner keeps them only where the learned scores send the two sides to different nodes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from router.planners.lexicon import (
+    ABBREVIATION,
+    CONSTRAINT,
+    FILLER,
+    FOREIGN_JOINT,
+    NOUNISH,
+    ORDER,
+    QUESTION,
+    WISH,
+    compiled_verbs,
+)
+
+MAX_CLAUSES = 32
+LONG_PARAGRAPH = 1200
+"""Characters from which a paragraph is material to work on, not instructions."""
+
+HIDDEN = "\ue000"
+"""Stands for each character of a quote or of code."""
+_PROTECTED = re.compile(
+    r"```.*?(?:```|\Z)|`[^`\n]+`|\"[^\"\n]{1,2000}\"|“[^”]{1,2000}”|«[^»]{1,2000}»|「[^」]{1,2000}」"
+    r"|(?<![\w'’])'[^'\n]{1,500}'(?!\w)|(?<![\w'’])‘[^’\n]{1,500}’(?!\w)|https?://\S+|\([^()\n]{4,300}\)",
+    re.DOTALL,
+)
+_ITEM = re.compile(r"(?m)^[ \t]*(?:\d{1,3}[.)]|[-*•‣]|[a-hA-H]\)|(?i:step \d+[:.]))[ \t]+")
+_INLINE_ITEM = re.compile(r"(?:(?<=\s)|(?<=^))(?:\(\d{1,2}\)|\d{1,2}[.)])\s+(?=[A-Za-z])")
+_SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]" + HIDDEN + r"]{0,3}\s+|(?<=[。！？])\s*|\s*[;；]\s*|\n\s*\n")
+_LEAD = (
+    r"(?:(?:please|kindly|also|then|next|finally|lastly|afterwards?|after that|after this|subsequently|additionally|"
+    r"in addition|based on (?:that|this|it)|at the end|in the end)\b[\s,]*)"
+)
+_JOINT = re.compile(
+    r"(?i)\s*,?\s+(?:(?:and|but|plus|as well as)\s+(?="
+    + _LEAD
+    + r"*\w)|(?="
+    + _LEAD
+    + r"\w))|\s*,\s+(?=\w)|\s+[-–—]+\s+"
+)
+_LEADS = re.compile("(?i)" + _LEAD + "+")
+_OBJECT = re.compile(
+    r"(?i)\s+(?:(?:out|up|down|for|about|at|to|me|us|you|him|her)\s+)?(?:a|an|the|this|that|these|those|it|its|them|me|us|my|your|our|his|"
+    r"her|their|any|all|each|every|some|one|two|three|what|which|how|why|where|whether|who|when|if|\d|(?-i:[A-Z])|"
+    + HIDDEN
+    + ")"
+)
+_OPEN = re.compile(r"(?i)\b(?:to|can|could|should|must|will|would|may|might|that|which|who|how to)\s+(?:\w+ly\s+)?\w+")
+_SENTENCE_START = re.compile(
+    r"(?i)(?:what|how|why|when|where|who|which)\b|(?:is|are|does|do|can|could|should|would)\s+(?:a|an|the|it|i|we|you|my|this)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One part of a request that asks for one thing."""
+
+    text: str
+    """As the caller wrote it, without the words that only join it to the clause before."""
+    ordered: bool = False
+    """Whether an order word puts it behind the clause before."""
+    soft: bool = False
+    """Whether it may be a continuation of the clause before rather than a request of its own."""
+    request: bool = True
+    """Whether it asks for something."""
+    glue: str = " "
+    """What stood between it and the clause before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A request in parts."""
+
+    clauses: tuple[Clause, ...]
+    material: str = ""
+    """A pasted passage or a fenced block that the clauses speak of."""
+
+
+class Splitter:
+    """Splits requests. Holds the compiled patterns; build one and keep it."""
+
+    def __init__(self, limit: int = MAX_CLAUSES) -> None:
+        self._limit = limit
+        self._verb = compiled_verbs()
+
+    def split(self, text: str) -> Split:
+        """Split a request; an empty one has no clauses."""
+        text, material = _take_material(text.strip())
+        if not text:
+            text, material = material, ""
+        parts = [part for part in self._parts(text, mask(text)) if re.search(r"\w", part.text)]
+        return Split(_bounded(_attached(parts), self._limit), material)
+
+    def _parts(self, text: str, masked: str) -> Iterator[Clause]:
+        for item_start, item_end in _spans(masked, _ITEM):
+            for start, end in _sentences(masked, item_start, item_end):
+                first = "\n" if start == item_start and item_start else " "
+                yield from self._clauses(text, masked, start, end, first)
+
+    def _clauses(self, text: str, masked: str, start: int, end: int, glue: str) -> Iterator[Clause]:
+        """Split one sentence at its joints."""
+        begin, soft, joint_start = start, False, start
+        for match in _JOINT.finditer(masked, start, end):
+            kind = self._joint(masked, begin, match, end)
+            if kind:
+                yield self._clause(text, masked, begin, match.start(), glue, soft, joint_start)
+                glue, soft, begin, joint_start = match[0], kind == "soft", match.end(), match.start()
+        for match in FOREIGN_JOINT.finditer(masked, begin, end):
+            yield self._clause(text, masked, begin, match.start(), glue, soft, joint_start)
+            glue, soft, begin, joint_start = match[0], False, match.end(), match.start()
+        yield self._clause(text, masked, begin, end, glue, soft, joint_start)
+
+    def _joint(self, masked: str, begin: int, match: re.Match[str], end: int) -> str:
+        """Say whether a joint parts two requests: `firm`, `soft`, or empty for no."""
+        left = masked[begin : match.start()]
+        window = masked[match.end() : min(end, match.end() + 160)]
+        lead = _LEADS.match(window)
+        right = window[lead.end() :] if lead else window
+        if not self._asks(left) and not WISH.match(left):
+            return "firm" if lead and ORDER.search(lead[0]) and self._imperative(right) else ""
+        if len(_content(left)) < 2 or not self._begins(right, bool(lead)):
+            return ""
+        return "firm" if lead else "soft" if self._open(left) else "firm"
+
+    def _begins(self, right: str, led: bool) -> bool:
+        if _SENTENCE_START.match(right) or WISH.match(right):
+            return led or bool(
+                re.match(r"(?i)(?:what|how|why|could|can|would|is|are|do|does|please|i|should)\b", right)
+            )
+        return self._imperative(right)
+
+    def _imperative(self, right: str) -> bool:
+        verb = self._verb.match(right)
+        if not verb:
+            return False
+        rest = right[verb.end() :]
+        if verb[0].lower() in NOUNISH:
+            return bool(_OBJECT.match(rest))
+        return not re.match(r"\s+(?:and|or)\b|\s*(?:$|[,.])", rest) or bool(re.match(r"\s*$", rest))
+
+    def _open(self, left: str) -> bool:
+        """Whether the verb that follows might continue an infinitive or a relative clause of the left side."""
+        filler = FILLER.match(left)
+        return bool(_OPEN.search(left, filler.end() if filler else 0))
+
+    def _asks(self, text: str) -> bool:
+        filler = FILLER.match(text)
+        rest = text[filler.end() :] if filler else text
+        return bool(self._verb.match(rest) or QUESTION.match(rest))
+
+    def _clause(self, text: str, masked: str, start: int, end: int, glue: str, soft: bool, joint: int) -> Clause:
+        head = masked[joint : min(end, start + 60)]
+        lead = _LEADS.match(masked, start, end)
+        ordered = bool(ORDER.search(glue) or (lead and ORDER.search(lead[0])) or ORDER.match(head.lstrip(" ,")))
+        begin = lead.end() if lead and lead.end() < end else start
+        shown = masked[begin:end]
+        constraint = CONSTRAINT.match(shown) is not None
+        asks = self._asks(shown) or bool(WISH.match(shown)) or shown.rstrip().endswith(("?", "？"))
+        return Clause(text[begin:end].strip(" ,;\n\t"), ordered, soft, asks and not constraint, glue)
+
+
+def mask(text: str) -> str:
+    """Return text of the same length in which quotes, code and addresses are hidden."""
+    return _PROTECTED.sub(lambda match: HIDDEN * len(match[0]), text)
+
+
+def _content(text: str) -> list[str]:
+    filler = FILLER.match(text)
+    return re.findall(r"[\w" + HIDDEN + r"]+", text[filler.end() :] if filler else text)[:3]
+
+
+def _spans(masked: str, boundary: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    begin = 0
+    for match in boundary.finditer(masked):
+        yield begin, match.start()
+        begin = match.end()
+    yield begin, len(masked)
+
+
+def _sentences(masked: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    begin = start
+    marks = sorted(
+        [(m.start(), m.end()) for m in _SENTENCE.finditer(masked, start, end)] + _inline_items(masked, start, end)
+    )
+    for left, right in marks:
+        if left < begin or ABBREVIATION.search(masked[max(begin, left - 8) : left].rstrip(".")):
+            continue
+        yield begin, left
+        begin = right
+    yield begin, end
+
+
+def _inline_items(masked: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Find "1) … 2) …" inside a line; a single number is no list."""
+    found = [(m.start(), m.end()) for m in _INLINE_ITEM.finditer(masked, start, end)]
+    return found if len(found) > 1 else []
+
+
+def _take_material(text: str) -> tuple[str, str]:
+    """Part a pasted passage from the instructions: long paragraphs, and what follows "…:" on a line of its own."""
+    kept: list[str] = []
+    pasted: list[str] = []
+    fenced = False
+    for block in re.split(r"(\n\s*\n)", text):
+        odd = block.count("```") % 2 == 1
+        long = len(block) > LONG_PARAGRAPH and not fenced and not odd and len(_ITEM.findall(block)) < 2
+        after_colon = bool(kept) and not fenced and "".join(kept).rstrip().endswith(":") and not _ITEM.match(block)
+        if (long or (after_colon and block.strip())) and "```" not in block:
+            pasted.append(block.strip())
+            kept.append("\n\n")
+        else:
+            kept.append(block)
+        fenced ^= odd
+    return "".join(kept).strip(), "\n\n".join(pasted)
+
+
+def _attached(parts: list[Clause]) -> list[Clause]:
+    """Give every sentence that asks for nothing to its neighbour; keep all if none asks."""
+    if not any(part.request for part in parts):
+        return [replace(part, soft=index > 0) for index, part in enumerate(parts)]
+    joined: list[Clause] = []
+    waiting = ""
+    parts = [part for index, part in enumerate(parts) if not _announces(part, parts[index + 1 :][:1])]
+    for part in parts:
+        if not part.request and joined:
+            joined[-1] = replace(joined[-1], text=f"{joined[-1].text}{_seam(part)}{part.text}")
+        elif not part.request:
+            waiting = f"{waiting} {part.text}".strip()
+        else:
+            joined.append(replace(part, text=f"{waiting} {part.text}".strip()))
+            waiting = ""
+    return joined
+
+
+def _announces(part: Clause, following: list[Clause]) -> bool:
+    """Whether a clause only says that a list of requests follows."""
+    listed = bool(following) and "\n" in following[0].glue and following[0].request
+    return listed and part.text.endswith(":") and len(part.text) < 120
+
+
+def _seam(part: Clause) -> str:
+    return part.glue if part.glue.strip() or "\n" in part.glue else " "
+
+
+def join(first: Clause, second: Clause) -> Clause:
+    """Make one clause of two that belong together."""
+    return replace(first, text=f"{first.text}{_seam(second)}{second.text}")
+
+
+def _bounded(parts: list[Clause], limit: int) -> tuple[Clause, ...]:
+    if len(parts) <= limit:
+        return tuple(parts)
+    rest = "\n".join(part.text for part in parts[limit - 1 :])
+    return (*parts[: limit - 1], replace(parts[limit - 1], text=rest))
