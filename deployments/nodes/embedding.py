@@ -63,7 +63,9 @@ class EmbeddingNode:
 
     def _load(self) -> Any:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         path = resolve_model(self.spec.model)
         try:
             return SentenceTransformer(

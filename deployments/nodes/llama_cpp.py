@@ -14,14 +14,14 @@ from deployments.models import model_problem, resolve_model
 from deployments.nodes.chat import chat_messages, max_tokens, number, stop_strings
 from deployments.nodes.llama_server import Chunk, LlamaServer, ServerOptions
 from deployments.nodes.tool_calls import call_instructions, call_schema, forced_functions, functions_of, tool_call
-from deployments.nodes.workers import Workers
-from graph.errors import InvalidSpec, NodeUnreachable, Problem, UnsupportedParameter
+from deployments.nodes.workers import Emit, Workers
+from graph.errors import InvalidRequest, InvalidSpec, NodeUnreachable, Problem, UnsupportedParameter
 from graph.node import NodeEnvironment, NodeParams
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, Operation, Usage
 
 DEFAULT_CONTEXT = 4096
-_PASSED = ("seed", "logit_bias", "response_format")
+_PASSED: Mapping[str, Any] = {"seed": int, "logit_bias": Mapping, "response_format": Mapping}
 _NUMBERS = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
@@ -107,7 +107,11 @@ class LlamaCppNode:
         """Answer a chat call, token by token. Closing the iterator frees the slot."""
         server = self._ready()
         body, forced = self._request(server, call)
-        chunks = self._workers.stream(lambda emit: server.chat(body, emit))
+
+        def work(emit: Emit[Chunk]) -> None:
+            server.chat(body, emit)
+
+        chunks = self._workers.stream(work)
         answer = _Answer(body, forced, call.params.get("parallel_tool_calls") is not False)
         async with aclosing(chunks):
             async for chunk in chunks:
@@ -136,7 +140,7 @@ class LlamaCppNode:
         body: dict[str, Any] = {"messages": chat_messages(self.spec, call), "stream": True, "return_progress": True}
         body["stream_options"] = {"include_usage": True}
         body |= self.params.model_dump(include={"temperature", "top_p", "repeat_penalty"}, exclude_none=True)
-        body |= {key: given[key] for key in _PASSED if given.get(key) is not None}
+        body |= _passed_on(given, name)
         numbers = {key: number(self.spec, given, key, *bounds) for key, bounds in _NUMBERS.items()}
         body |= {key: value for key, value in numbers.items() if value is not None}
         body |= {"stop": stop_strings(self.spec, given), "max_tokens": max_tokens(self.spec, given, self._length)}
@@ -153,8 +157,8 @@ class LlamaCppNode:
         elif functions and choice != "none":
             if not server.takes_tools:
                 raise UnsupportedParameter(
-                    f"the chat template of node {name!r} shows the model no tools; ask with tool_choice 'required' or a "
-                    "function's name, which any model can follow, or set params.chat_template",
+                    f"the chat template of node {name!r} shows the model no tools; ask with tool_choice 'required' or "
+                    "a function's name, which any model can follow, or set params.chat_template",
                     param="tools",
                     node=name,
                 )
@@ -219,6 +223,15 @@ class _Answer:
         except ValueError:  # cut by the token limit in the middle of the arguments
             return Delta(self._buffer, usage=self._usage, finish_reason="length", model=self._model)
         return Delta(tool_calls=calls, usage=self._usage, finish_reason="tool_calls", model=self._model)
+
+
+def _passed_on(given: Mapping[str, Any], node: str) -> dict[str, Any]:
+    found = {key: given[key] for key in _PASSED if given.get(key) is not None}
+    for key, value in found.items():
+        if not isinstance(value, _PASSED[key]):
+            wanted = "a whole number" if _PASSED[key] is int else "an object"
+            raise InvalidRequest(f"{key} must be {wanted}; got {value!r}", param=key, node=node)
+    return found
 
 
 def _add_instructions(messages: list[dict[str, Any]], text: str) -> None:

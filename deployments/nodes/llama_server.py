@@ -85,7 +85,7 @@ class LlamaServer:
         found = _FIELD.search(message)
         param = next(filter(None, found.groups()), None) if found else None
         if param is None:
-            param = "response_format" if "schema" in message.lower() or "grammar" in message.lower() else "messages"
+            param = "response_format" if re.search("schema|grammar|response_format", message.lower()) else "messages"
         return InvalidRequest(message, param=param, node=self._node)
 
 
@@ -94,7 +94,7 @@ def _start(options: ServerOptions, key: str) -> Any:
 
     params = xllamacpp.CommonParams()
     params.model.path = str(options.model)
-    params.model_alias = options.model.stem
+    params.model_alias = {options.model.stem}
     params.n_parallel = options.slots
     params.n_ctx = options.context
     params.n_batch = options.batch

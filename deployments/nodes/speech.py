@@ -20,7 +20,7 @@ from graph.types import Call, Delta, Modality, Operation, Usage, json_payload
 
 _POSITIONS_PER_SECOND = 50
 """What Whisper's encoder makes of a second of sound; counted as the prompt's tokens."""
-_FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
+_FORMATS = ("json", "text", "verbose_json")
 
 
 class SpeechParams(NodeParams):
@@ -186,7 +186,7 @@ def _verbose(segments: list[Any], info: Any, words: bool) -> dict[str, Any]:
         "language": info.language,
         "duration": round(float(info.duration), 3),
         "segments": [
-            {"id": index, "start": round(s.start, 3), "end": round(s.end, 3), "text": s.text.strip()}
+            {"id": index, "start": round(float(s.start), 3), "end": round(float(s.end), 3), "text": s.text.strip()}
             for index, s in enumerate(segments)
         ],
     }

@@ -54,7 +54,7 @@ class Workers:
         emit: Emit[T] = Emit(lambda item: _ignore(loop.call_soon_threadsafe(queue.put_nowait, (item,))))
         future = loop.run_in_executor(self._pool, work, emit)
         future.add_done_callback(lambda done: _finish(done, queue))
-        self._active.add(emit)  # type: ignore[arg-type]
+        self._active.add(emit)
         try:
             while (box := await queue.get()) is not None:
                 yield box[0]
