@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -38,47 +39,87 @@ def trace(
 
 def write_trace(out: Console, trace: Mapping[str, Any]) -> None:
     """Write the spans as a table whose first column is the tree."""
-    spans: Sequence[Mapping[str, Any]] = trace.get("spans") or ()
+    spans = read_spans(trace)
     if not spans:
         out.print(styled(f"trace {trace.get('trace_id')} has no spans yet"))
         return
-    first = min(float(span["start"]) for span in spans)
-    scale = _milliseconds_per_unit(spans)
-    total = max((float(span["start"]) - first) * scale + float(span.get("duration_ms") or 0) for span in spans)
-    rows = []
-    for span, guide in tree_order(spans):
-        offset = (float(span["start"]) - first) * scale
-        duration = float(span.get("duration_ms") or 0)
-        critical = bool(span.get("critical"))
-        rows.append(
-            (
-                Text.assemble((guide, "dim"), (clean(span.get("name")), "bold" if critical else "")),
-                Text("*" if critical else "", style="bold yellow"),
-                Text(f"+{offset:.1f} ms"),
-                Text(f"{duration:.1f} ms"),
-                time_bar(offset, duration, total, _style(span)),
-                styled(span.get("status") or "", "red" if _failed(span) else ""),
-                styled(_attributes(span), "dim"),
-            )
+    total = max(span.offset_ms + span.duration_ms for span in spans)
+    rows = [
+        (
+            Text.assemble((guide, "dim"), (span.name, "bold" if span.critical else "")),
+            Text("*" if span.critical else "", style="bold yellow"),
+            Text(f"+{span.offset_ms:.1f} ms"),
+            Text(f"{span.duration_ms:.1f} ms"),
+            time_bar(span.offset_ms, span.duration_ms, total, _style(span)),
+            styled(span.status, "red" if span.failed else ""),
+            styled(span.about, "dim"),
         )
+        for span, guide in tree_order(spans)
+    ]
     write_table(out, ("span", "*", "start", "duration", "when", "status", "attributes"), rows)
     out.print(styled(f"trace {trace.get('trace_id')}, {len(spans)} spans, {total:.1f} ms", "dim"))
 
 
-def tree_order(spans: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], str]]:
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One span as it is shown."""
+
+    id: str
+    parent: str | None
+    name: str
+    offset_ms: float
+    """Milliseconds from the start of the trace."""
+    duration_ms: float
+    status: str
+    """Empty unless it was set."""
+    critical: bool
+    about: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in an error."""
+        return self.status.lower() in ("error", "failed")
+
+
+def read_spans(trace: Mapping[str, Any]) -> list[Span]:
+    """Read the spans of a trace: a list with absolute `start`s in seconds, or `roots` with nested `children`."""
+    found: list[Mapping[str, Any]] = []
+    pending = list(trace["roots"] if "roots" in trace else trace.get("spans") or ())
+    while pending:
+        item = pending.pop(0)
+        found.append(item)
+        pending += item.get("children") or ()
+    first = min((float(item.get("start") or 0) for item in found), default=0.0)
+    return [_read_span(item, first) for item in found]
+
+
+def _read_span(item: Mapping[str, Any], first: float) -> Span:
+    offset = item["offset_ms"] if "offset_ms" in item else (float(item.get("start") or 0) - first) * 1e3
+    status = clean(item.get("status") or "")
+    return Span(
+        str(item.get("span_id")),
+        item.get("parent_id"),
+        clean(item.get("name")),
+        float(offset),
+        float(item.get("duration_ms") or 0),
+        "" if status == "UNSET" else status,
+        bool(item.get("critical")),
+        _attributes(item.get("attributes") or {}),
+    )
+
+
+def tree_order(spans: Sequence[Span]) -> list[tuple[Span, str]]:
     """Return the spans depth first, by start, each with the lines that draw the tree before its name."""
-    ids = {span.get("span_id") for span in spans}
-    children: dict[Any, list[Mapping[str, Any]]] = {}
-    for span in sorted(spans, key=lambda span: float(span["start"])):
-        parent = span.get("parent_id")
-        children.setdefault(parent if parent in ids else None, []).append(span)
-    found: list[tuple[Mapping[str, Any], str]] = []
+    ids = {span.id for span in spans}
+    children: dict[str | None, list[Span]] = {}
+    for span in sorted(spans, key=lambda span: span.offset_ms):
+        children.setdefault(span.parent if span.parent in ids else None, []).append(span)
+    found: list[tuple[Span, str]] = []
     pending = [(root, "", "") for root in reversed(children.get(None, ()))]
     while pending:
         span, own, below = pending.pop()
         found.append((span, own))
-        inner = children.get(span.get("span_id"), ())
-        for index, child in enumerate(reversed(inner)):
+        for index, child in enumerate(reversed(children.get(span.id, ()))):
             last = index == 0
             pending.append((child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  ")))
     return found
@@ -93,21 +134,11 @@ def time_bar(offset: float, duration: float, total: float, style: str) -> Text:
     return Text(" " * start + "█" * width, style=style)
 
 
-def _milliseconds_per_unit(spans: Sequence[Mapping[str, Any]]) -> float:
-    """Return the factor from `start` to milliseconds: seconds, or OpenTelemetry's nanoseconds, since the epoch."""
-    return 1e-6 if float(spans[0]["start"]) > 1e15 else 1e3
-
-
-def _failed(span: Mapping[str, Any]) -> bool:
-    return str(span.get("status", "")).lower() in ("error", "failed")
-
-
-def _style(span: Mapping[str, Any]) -> str:
-    if _failed(span):
+def _style(span: Span) -> str:
+    if span.failed:
         return "red"
-    return "yellow" if span.get("critical") else "cyan"
+    return "yellow" if span.critical else "cyan"
 
 
-def _attributes(span: Mapping[str, Any]) -> str:
-    attributes = span.get("attributes") or {}
+def _attributes(attributes: Mapping[str, Any]) -> str:
     return " ".join(f"{name.rpartition('.')[2]}={attributes[name]}" for name in SHOWN_ATTRIBUTES if name in attributes)

@@ -181,6 +181,18 @@ def test_trace_is_a_tree_with_the_critical_path_marked(modelyard):
     assert lines[-1] == "trace abc, 3 spans, 1000.0 ms"
 
 
+def test_a_nested_trace_reads_the_same(modelyard):
+    from deployments.cli.traces import read_spans, tree_order
+
+    child = {"span_id": "b", "parent_id": "a", "name": "route", "offset_ms": 250.0, "duration_ms": 5, "status": "UNSET"}
+    root = {"span_id": "a", "parent_id": "outside", "name": "POST", "offset_ms": 0.0, "duration_ms": 300}
+    spans = read_spans({"trace_id": "abc", "spans": 2, "roots": [root | {"children": [child]}]})
+    assert [(span.name, span.offset_ms, span.status, guide) for span, guide in tree_order(spans)] == [
+        ("POST", 0.0, "", ""),
+        ("route", 250.0, "", "└─ "),
+    ]
+
+
 def test_trace_json_is_what_the_service_says(modelyard):
     assert json.loads(modelyard("trace", "abc", "--json").stdout)["trace_id"] == "abc"
 
