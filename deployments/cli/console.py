@@ -26,6 +26,7 @@ STATE_STYLES = {
     "skipped": "yellow",
     "failed": "red",
     "error": "red",
+    "removed": "magenta",
     "waiting": "dim",
 }
 

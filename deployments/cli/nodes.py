@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,18 +46,23 @@ def list_nodes(url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -
     if as_json:
         write_json({"nodes": nodes})
         return
+    columns = ["name", "kind", "version", "state", "description", "edges"]
     rows = [
-        (
+        [
             styled(node.get("name"), "bold"),
             styled(node.get("kind")),
             styled(node.get("version", "")),
             state_text(node.get("state")),
             styled(node.get("description")),
             styled(edge_text(node.get("edges"))),
-        )
+        ]
         for node in nodes
     ]
-    write_table(console(), ("name", "kind", "version", "state", "description", "edges"), rows)
+    if any(node.get("error") for node in nodes):
+        columns.append("error")
+        for row, node in zip(rows, nodes, strict=True):
+            row.append(styled(_error_text(node.get("error")), "red"))
+    write_table(console(), columns, rows)
 
 
 def show(name: NodeName, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
@@ -98,16 +104,24 @@ def remove(name: NodeName, url: Url = DEFAULT_URL, key: Key = None, as_json: Jso
 
 
 def history(name: NodeName, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
-    """List every version of a node, oldest first as the service keeps them."""
+    """List every version of a node, in the service's order: newest first."""
     with connect(url, key, as_json) as client:
         versions = client.history(name)
     if as_json:
         write_json({"name": name, "versions": versions})
         return
-    columns = [column for column in _columns(versions) if column not in ("spec", "yaml", "name")]
-    rows = [[state_text(v.get(c, "")) if c == "state" else styled(v.get(c, "")) for c in columns] for v in versions]
-    if columns:
-        write_table(console(), columns, rows)
+    rows = [
+        (
+            styled(version.get("version"), "bold"),
+            state_text("removed") if "spec" in version and version["spec"] is None else styled("declared"),
+            styled(_when(version.get("created_at"))),
+            styled(version.get("source", "")),
+            styled(version.get("author", "")),
+            styled(str(version.get("sha256", ""))[:12], "dim"),
+        )
+        for version in versions
+    ]
+    write_table(console(), ("version", "change", "created", "source", "author", "sha256"), rows)
 
 
 def rollback(
@@ -202,5 +216,7 @@ def _error_text(error: Any) -> str:
     return str(error.get("message", error)) if isinstance(error, Mapping) else str(error or "")
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(column for row in rows for column in row))
+def _when(seconds: Any) -> str:
+    if not isinstance(seconds, (int, float)):
+        return clean(seconds or "")
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")

@@ -96,6 +96,9 @@ def _write(id: str, run: Mapping[str, Any]) -> None:
     notes = console(stderr=True)
     if status in ("partial", "failed"):
         notes.print(styled(f"status: {status}", "yellow" if status == "partial" else "red"))
+        error = run.get("error")
+        if isinstance(error, Mapping) and error.get("message"):
+            notes.print(styled(f"error: {error['message']}", "red"), soft_wrap=True)
         for outcome in run.get("outcomes") or ():
             if outcome.get("status") != "ok":
                 reason = (outcome.get("error") or {}).get("message", "")

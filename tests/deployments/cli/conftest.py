@@ -182,7 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "DELETE":
             return 200, nodes.pop(name)
         if rest == ["history"]:
-            return 200, {"versions": [{"version": 1, "state": "retired"}, {"version": 2, "state": "ready"}]}
+            return 200, {
+                "versions": [{"version": 2, "spec": None, "created_at": 0}, {"version": 1, "spec": {}, "author": "ann"}]
+            }
         if rest == ["rollback"]:
             nodes[name] |= {"version": 3}
             return 200, {"name": name, "version": 3, "state": "loading"}

@@ -43,6 +43,14 @@ def test_a_failed_run_exits_with_1(modelyard, service):
     assert modelyard("run", "x", "--json").exit_code == 1
 
 
+def test_a_run_that_could_not_be_planned_says_why(modelyard, service):
+    service.events[:] = [("run.finished", {"status": "failed"})]
+    service.run |= {"status": "failed", "output": None, "outcomes": [], "error": {"message": "no node fits"}}
+    result = modelyard("run", "x")
+    assert result.exit_code == 1
+    assert "error: no node fits" in result.stderr
+
+
 def test_a_partial_run_prints_its_answer_and_what_is_missing(modelyard, service):
     service.run |= {"status": "partial", "outcomes": [OUTCOMES[0], failed_outcome()]}
     result = modelyard("run", "x")

@@ -32,10 +32,16 @@ def test_colours_come_only_where_they_are_wanted(cli, service):
 def test_show_remove_and_history(modelyard, service):
     assert "description: Contracts and case law." in modelyard("nodes", "show", "legal").stdout
     history = modelyard("nodes", "history", "legal").stdout.splitlines()
-    assert history[0].split() == ["VERSION", "STATE"]
-    assert len(history) == 3
+    assert history[0].split() == ["VERSION", "CHANGE", "CREATED", "SOURCE", "AUTHOR", "SHA256"]
+    assert history[1].split()[:2] == ["2", "removed"] and "19" in history[1]
+    assert history[2].split() == ["1", "declared", "ann"]
     assert modelyard("nodes", "remove", "legal").exit_code == 0
     assert "legal" not in service.nodes
+
+
+def test_nodes_list_shows_why_a_node_failed(modelyard, service):
+    service.nodes["legal"] |= {"state": "failed", "error": "model file is gone"}
+    assert "model file is gone" in modelyard("nodes", "list").stdout
 
 
 def test_rollback_names_the_version_and_waits_for_the_new_one(modelyard, service):
