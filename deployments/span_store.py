@@ -50,16 +50,17 @@ def span_record(span: ReadableSpan) -> tuple[str, dict[str, Any]]:
 class StoreSpanExporter(SpanExporter):
     """Appends spans to the log of their trace.
 
-    Has a thread, an event loop and a store object of its own, made at the first export: it works the same in the
-    gateway and in a node's process, and a slow store delays no request.
+    Has a thread, an event loop and a store object of its own: it works the same in the gateway and in a node's process,
+    and a slow store delays no request. The store is opened at the first export.
     """
 
     def __init__(self, open_store: Callable[[], StateStore], *, timeout_s: float = _TIMEOUT_S) -> None:
         self._make = open_store
         self._timeout_s = timeout_s
         self._store: StateStore | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="span-store", daemon=True)
+        self._thread.start()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write a batch; raise what the store raises. Called by the batch processor, one call at a time."""
@@ -79,10 +80,6 @@ class StoreSpanExporter(SpanExporter):
             await self._store.append(trace_log(trace_id), items, keep=MAX_SPANS_PER_TRACE, ttl_s=TRACE_TTL_S)
 
     def _wait(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="span-store", daemon=True)
-            self._thread.start()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             future.result(self._timeout_s)
@@ -96,7 +93,7 @@ class StoreSpanExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Close the store and end the thread."""
-        if self._loop is None or self._thread is None:
+        if self._loop.is_closed():
             return
         try:
             if self._store is not None:
@@ -107,4 +104,4 @@ class StoreSpanExporter(SpanExporter):
         self._thread.join(self._timeout_s)
         if not self._thread.is_alive():
             self._loop.close()
-        self._loop = self._store = None
+        self._store = None

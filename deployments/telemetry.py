@@ -30,7 +30,11 @@ _OTLP_DELAY_MS: Final = 1000.0
 
 @dataclass(frozen=True)
 class Telemetry:
-    """What was set up. `flush` makes recent spans readable; `shutdown` writes what is left and stops the threads."""
+    """What was set up. `flush` makes recent spans readable; `shutdown` writes what is left and stops the threads.
+
+    Whoever sets it up shuts it down: at the interpreter's own exit it is too late to start what writing takes. A
+    process that is killed loses the spans of its last quarter of a second.
+    """
 
     provider: TracerProvider
     processors: Sequence[BatchSpanProcessor]

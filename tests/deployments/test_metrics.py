@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from deployments.metrics import Metrics, metered
+from graph.collect import collect
+from graph.errors import NodeUnavailable, StreamBroken
+from graph.node import Invoke
+from graph.spec import NodeSpec
+from graph.types import Call, Delta, Message, Usage
+
+LEGAL = NodeSpec(name="legal", kind="openai", description="law", model="law-chat", endpoint="https://llm.example/v1")
+LABELS = {
+    "gen_ai_operation_name": "chat",
+    "gen_ai_provider_name": "openai",
+    "gen_ai_request_model": "law-chat",
+    "modelyard_node": "legal",
+}
+ASK = Call((Message("user", "May I?"),))
+
+
+def lookup(node: str) -> NodeSpec:
+    return LEGAL
+
+
+async def hello(node: str, call: Call) -> AsyncIterator[Delta]:
+    yield Delta("Hello")
+    yield Delta(finish_reason="stop", usage=Usage(7, 2))
+
+
+async def failing(node: str, call: Call) -> AsyncIterator[Delta]:
+    raise NodeUnavailable("no")
+    yield Delta()
+
+
+async def cut(node: str, call: Call) -> AsyncIterator[Delta]:
+    yield Delta("Hel")
+
+
+async def test_a_call_is_timed_and_its_tokens_counted() -> None:
+    metrics = Metrics()
+    for _ in range(3):
+        await collect(metered(hello, metrics, lookup)("legal", ASK), node="legal")
+    get = metrics.registry.get_sample_value
+    assert get("gen_ai_client_operation_duration_seconds_count", LABELS | {"error_type": ""}) == 3
+    assert get("gen_ai_client_token_usage_sum", LABELS | {"gen_ai_token_type": "input"}) == 21
+    assert get("gen_ai_client_token_usage_sum", LABELS | {"gen_ai_token_type": "output"}) == 6
+    assert get("gen_ai_server_time_to_first_token_seconds_count", LABELS) == 3
+    assert get("modelyard_requests_total", {"modelyard_node": "legal", "status": "ok"}) == 3
+
+
+@pytest.mark.parametrize(
+    ("invoke", "error", "status"),
+    [(failing, NodeUnavailable, "node_unavailable"), (cut, StreamBroken, "stream_broken")],
+)
+async def test_a_failure_is_counted_by_its_code(invoke: Invoke, error: type[Exception], status: str) -> None:
+    metrics = Metrics()
+    with pytest.raises(error):
+        await collect(metered(invoke, metrics, lookup)("legal", ASK), node="legal")
+    get = metrics.registry.get_sample_value
+    assert get("gen_ai_client_operation_duration_seconds_count", LABELS | {"error_type": status}) == 1
+    assert get("modelyard_requests_total", {"modelyard_node": "legal", "status": status}) == 1
+    assert get("modelyard_requests_total", {"modelyard_node": "legal", "status": "ok"}) in (None, 0)
+
+
+async def test_a_caller_that_leaves_is_counted_and_the_work_is_closed() -> None:
+    metrics, closed = Metrics(), asyncio.Event()
+
+    async def endless(node: str, call: Call) -> AsyncIterator[Delta]:
+        try:
+            while True:
+                yield Delta("more")
+        finally:
+            closed.set()
+
+    stream = metered(endless, metrics, lookup)("legal", ASK)
+    await anext(stream)
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert closed.is_set()
+    labels = {"modelyard_node": "legal", "status": "cancelled"}
+    assert metrics.registry.get_sample_value("modelyard_requests_total", labels) == 1
+
+
+def test_everything_is_rendered_for_prometheus() -> None:
+    metrics = Metrics()
+    metrics.routed("embedding", 0.002)
+    metrics.fell_back("legal", "general")
+    metrics.breaker_changed("legal", "open")
+    metrics.ran("plan", "partial", 1.5)
+    lines = metrics.render().decode().splitlines()
+    assert 'modelyard_route_duration_seconds_sum{strategy="embedding"} 0.002' in lines
+    assert 'modelyard_fallbacks_total{source="legal",target="general"} 1.0' in lines
+    assert 'modelyard_breaker_state{modelyard_node="legal"} 2.0' in lines
+    assert 'modelyard_runs_total{status="partial"} 1.0' in lines
+    assert 'gen_ai_workflow_duration_seconds_sum{error_type="",gen_ai_workflow_name="plan"} 1.5' in lines
+
+
+async def test_a_removed_node_leaves_no_series() -> None:
+    metrics = Metrics()
+    await collect(metered(hello, metrics, lookup)("legal", ASK), node="legal")
+    metrics.fell_back("legal", "general")
+    metrics.breaker_changed("legal", "closed")
+    metrics.forget("legal")
+    assert b'"legal"' not in metrics.render()
+    await collect(metered(hello, metrics, lookup)("legal", ASK), node="legal")
+    labels = {"modelyard_node": "legal", "status": "ok"}
+    assert metrics.registry.get_sample_value("modelyard_requests_total", labels) == 1
+
+
+async def test_a_node_registered_anew_is_counted_under_its_new_model() -> None:
+    metrics, specs = Metrics(), [LEGAL, LEGAL.model_copy(update={"model": "law-chat-2"})]
+    for spec in specs:
+        await collect(metered(hello, metrics, lambda node, spec=spec: spec)("legal", ASK), node="legal")  # type: ignore[misc]
+    for model in ("law-chat", "law-chat-2"):
+        labels = LABELS | {"gen_ai_request_model": model, "error_type": ""}
+        assert metrics.registry.get_sample_value("gen_ai_client_operation_duration_seconds_count", labels) == 1
