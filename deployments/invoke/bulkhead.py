@@ -34,7 +34,7 @@ class Bulkhead:
         return run
 
     def waiting(self) -> dict[NodeName, int]:
-        """Calls that wait for a place, by node."""
+        """Return how many calls wait for a place, by node."""
         return {name: gate.waiting for name, gate in self._gates.items()}
 
     def _gate(self, node: NodeName) -> _Gate:

@@ -1,0 +1,1 @@
+"""The HTTP surface: OpenAI's and Modelyard's own."""

@@ -1,0 +1,140 @@
+"""The registry over HTTP: `/v1/nodes`, `/v1/graph`."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import PlainTextResponse, Response
+
+from deployments.api.state import gateway_of
+from deployments.graph_views import to_dot, to_json, to_mermaid
+from deployments.json_response import JSONResponse
+from deployments.snapshot import NodeStatus
+from graph.errors import InvalidRequest, InvalidSpec, NodeNotFound, Problem
+from graph.loader import dump_yaml, load_text
+from graph.spec import NodeSpec
+
+routes = APIRouter(tags=["Modelyard"])
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/yaml": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/NodeSpec"}},
+        },
+    }
+}
+
+
+@routes.get("/v1/nodes")
+async def list_nodes(request: Request) -> Response:
+    """List every node with its state."""
+    gateway = gateway_of(request)
+    nodes = [_describe(status, gateway.failed()) for status in gateway.snapshot.nodes.values()]
+    return JSONResponse({"data": nodes})
+
+
+@routes.get("/v1/nodes/{name}")
+async def show_node(name: str, request: Request) -> Response:
+    """Return one node with its whole spec; secrets stay the references that they are."""
+    gateway = gateway_of(request)
+    status = gateway.snapshot.nodes.get(name)
+    if status is None:
+        raise NodeNotFound(f"no node is called {name!r}", param="name", node=name)
+    return JSONResponse(_describe(status, gateway.failed()) | {"spec": status.spec.to_yaml_dict()})
+
+
+@routes.put("/v1/nodes/{name}", openapi_extra=_BODY)
+async def put_node(name: str, request: Request, dry_run: bool = Query(False)) -> Response:
+    """Register a node, or a new version of one, from YAML or JSON. It is loaded, then routed to, without a restart."""
+    gateway = gateway_of(request)
+    spec = _read(await request.body(), name, request)
+    current = gateway.snapshot.nodes.get(name)
+    others = gateway.snapshot.graph.with_nodes(spec)
+    problems = [p for p in others.problems() if p.where == name or p.key == "default"]
+    if problems:
+        raise InvalidSpec(problems)
+    if dry_run:
+        changes = _changes(current.spec if current else None, spec)
+        return JSONResponse({"name": name, "valid": True, "dry_run": True, "changes": changes})
+    version = await gateway.registry.put(spec, source="api", author=_author(request))
+    await gateway.look()
+    unchanged = current is not None and version.version == current.version
+    body = {"name": name, "version": version.version, "state": current.state if unchanged and current else "loading"}
+    return JSONResponse(body, 200 if current else 201)
+
+
+@routes.delete("/v1/nodes/{name}")
+async def remove_node(name: str, request: Request) -> Response:
+    """Remove a node. Calls in flight finish; its versions are kept, so that it can be rolled back to life."""
+    gateway = gateway_of(request)
+    version = await gateway.registry.remove(name, author=_author(request))
+    await gateway.look()
+    return JSONResponse({"name": name, "version": version.version, "state": "draining"})
+
+
+@routes.get("/v1/nodes/{name}/history")
+async def history(name: str, request: Request) -> Response:
+    """List every version of a node, newest first."""
+    versions = await gateway_of(request).registry.history(name)
+    return JSONResponse({"data": [version.to_json() for version in versions]})
+
+
+@routes.post("/v1/nodes/{name}/rollback")
+async def rollback(name: str, request: Request, to: int | None = Query(None, ge=1, le=2**31)) -> Response:
+    """Make an earlier version the newest: the one before, or version `to`."""
+    gateway = gateway_of(request)
+    version = await gateway.registry.rollback(name, to=to, author=_author(request))
+    await gateway.look()
+    return JSONResponse({"name": name, "version": version.version, "state": "loading"})
+
+
+@routes.get("/v1/graph")
+async def show_graph(request: Request) -> Response:
+    """Return nodes and edges as JSON, or as Mermaid (`text/vnd.mermaid`) or DOT (`text/vnd.graphviz`) by Accept."""
+    graph = gateway_of(request).snapshot.graph
+    accept = request.headers.get("accept", "")
+    if "mermaid" in accept:
+        return PlainTextResponse(to_mermaid(graph), media_type="text/vnd.mermaid")
+    if "graphviz" in accept:
+        return PlainTextResponse(to_dot(graph), media_type="text/vnd.graphviz")
+    return JSONResponse(to_json(graph))
+
+
+def _read(body: bytes, name: str, request: Request) -> NodeSpec:
+    specs = load_text(body, gateway_of(request).kinds).require()
+    if len(specs) != 1:
+        raise InvalidSpec([Problem("body", "", f"declares {len(specs)} nodes; one is put at a time")])
+    if specs[0].name != name:
+        raise InvalidRequest(f"the address names {name!r}, the spec {specs[0].name!r}", param="name")
+    return specs[0]
+
+
+def _changes(old: NodeSpec | None, new: NodeSpec) -> list[str]:
+    before = dump_yaml(old).splitlines() if old else []
+    return list(difflib.unified_diff(before, dump_yaml(new).splitlines(), lineterm="", n=0))[2:]
+
+
+def _author(request: Request) -> str:
+    return "api" if request.client is None else f"api@{request.client.host}"
+
+
+def _describe(status: NodeStatus, failed: dict[str, str]) -> dict[str, Any]:
+    spec = status.serving or status.spec
+    error = failed.get(status.name) or status.error
+    return {
+        "name": status.name,
+        "kind": spec.kind,
+        "version": status.version,
+        "serving_version": status.serving_version,
+        "state": "failed" if status.name in failed else status.state,
+        "error": error,
+        "description": spec.description,
+        "accepts": sorted(spec.accepts),
+        "produces": sorted(spec.produces),
+        "default": spec.default,
+        "model": spec.model,
+        "edges": spec.edges.model_dump(mode="json"),
+    }

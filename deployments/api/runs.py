@@ -1,0 +1,97 @@
+"""Deciding without running, and runs: `/v1/route`, `/v1/plan`, `/v1/runs`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from deployments.api.native_request import NativeRequest, RunRequest
+from deployments.api.state import exchange_of, gateway_of, identified
+from deployments.json_response import JSONResponse
+from deployments.runs import Runs
+from graph.errors import InvalidRequest
+from graph.journal import RunRecord
+
+routes = APIRouter(tags=["Modelyard"])
+
+
+@routes.post("/v1/route")
+async def route(body: NativeRequest, request: Request) -> Response:
+    """Decide which node would answer, with the candidates and why others were left out; nothing runs."""
+    exchange = exchange_of(request)
+    decision = await gateway_of(request).orchestrator.route(identified(body.to_call(), request), exchange.span)
+    exchange.timings["route"] = decision.elapsed_ms
+    return JSONResponse(decision.to_json())
+
+
+@routes.post("/v1/plan")
+async def plan(body: NativeRequest, request: Request) -> Response:
+    """Make the plan for a request; nothing of it runs."""
+    began = time.perf_counter()
+    made = await gateway_of(request).orchestrator.plan(identified(body.to_call(), request))
+    elapsed = (time.perf_counter() - began) * 1000
+    exchange_of(request).timings["plan"] = elapsed
+    return JSONResponse(made.to_json() | {"elapsed_ms": round(elapsed, 3)})
+
+
+@routes.post("/v1/runs", status_code=202)
+async def start_run(body: RunRequest, request: Request) -> Response:
+    """Plan a request, or take the plan given, and run it. Answers at once; the run is already journaled."""
+    exchange = exchange_of(request)
+    call = identified(body.to_call(), request)
+    id = await gateway_of(request).runs.start(call, body.to_plan(), span=exchange.span)
+    exchange.headers["x-modelyard-run"] = id
+    exchange.headers["location"] = f"/v1/runs/{id}"
+    return JSONResponse({"id": id, "status": "running"}, 202)
+
+
+@routes.get("/v1/runs")
+async def list_runs(request: Request, limit: int = Query(20, ge=1, le=200)) -> Response:
+    """List the latest runs."""
+    records = await gateway_of(request).runs.list(limit)
+    return JSONResponse({"data": [_run(record) for record in records]})
+
+
+@routes.get("/v1/runs/{id}")
+async def show_run(id: str, request: Request) -> Response:
+    """Return a run: its plan, the outcome of each task, and the answer."""
+    return JSONResponse(_run(await gateway_of(request).runs.get(id)))
+
+
+@routes.get("/v1/runs/{id}/events")
+async def follow_run(
+    id: str, request: Request, last_event_id: str | None = Header(None), after: int = Query(0, ge=0)
+) -> Response:
+    """Stream what happens in a run as server-sent events. `Last-Event-ID` (or `after`) resumes behind an event."""
+    if last_event_id and not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 16):
+        raise InvalidRequest(f"{last_event_id!r} is not the id of an event", param="Last-Event-ID")
+    runs = gateway_of(request).runs
+    await runs.get(id)
+    events = _events(runs, id, int(last_event_id) if last_event_id else after)
+    return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+
+
+def _run(record: RunRecord) -> dict[str, Any]:
+    outcomes = {outcome.task: outcome.to_json() for outcome in record.outcomes}
+    order = [task.id for task in record.plan.tasks] if record.plan else []
+    return {
+        "id": record.id,
+        "status": record.status,
+        "plan": record.plan.to_json() if record.plan else None,
+        "outcomes": [outcomes[task] for task in order if task in outcomes],
+        "output": record.output,
+        "error": record.error,
+        "trace_id": record.trace_id,
+        "created_at": record.created_at,
+        "ended_at": record.ended_at,
+    }
+
+
+async def _events(runs: Runs, id: str, after: int) -> AsyncIterator[bytes]:
+    async for number, event in runs.events(id, after):
+        yield b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.type.encode(), orjson.dumps(dict(event.data)))

@@ -1,0 +1,82 @@
+"""Health, metrics, traces and feedback."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Literal
+
+import orjson
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.responses import Response
+
+from deployments.api.state import exchange_of, gateway_of
+from deployments.json_response import JSONResponse
+from deployments.trace_tree import load_trace
+from graph.errors import InvalidRequest, RunNotFound
+
+routes = APIRouter(tags=["Modelyard"])
+
+
+@routes.get("/healthz")
+async def healthz() -> Response:
+    """Say that the process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+@routes.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """Say whether requests are served: the registry is read, the router fitted, and some node is ready."""
+    gateway = gateway_of(request)
+    states = {name: status.state for name, status in gateway.snapshot.nodes.items()}
+    states |= dict.fromkeys(gateway.failed(), "failed")
+    ready = gateway.ready and (not states or "ready" in states.values())
+    return JSONResponse({"ready": ready, "nodes": states}, 200 if ready else 503)
+
+
+@routes.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Return this gateway replica's metrics in Prometheus' text format."""
+    return Response(gateway_of(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@routes.get("/v1/traces/{trace_id}")
+async def show_trace(trace_id: str, request: Request) -> Response:
+    """Return the spans of one request as a tree, critical path marked. Spans arrive within a second."""
+    if not re.fullmatch(r"[0-9a-f]{32}", trace_id):
+        raise InvalidRequest(f"{trace_id!r} is not a trace id: 32 hex digits, from the x-trace-id header",
+                             param="trace_id")  # fmt: skip
+    tree = await load_trace(gateway_of(request).store, trace_id)
+    if tree is None:
+        raise RunNotFound(f"no spans of trace {trace_id} are kept (yet)", param="trace_id")
+    return JSONResponse(tree.to_json())
+
+
+class Feedback(BaseModel):
+    """What somebody thinks of an answer; at least one of `rating`, `score` and `right_node`."""
+
+    model_config = ConfigDict(extra="forbid")
+    request_id: str = Field(min_length=1, max_length=200)
+    """The answer's `x-request-id`, run id or trace id."""
+    rating: Literal["good", "bad"] | None = None
+    score: float | None = Field(None, ge=0, le=1)
+    right_node: str | None = Field(None, max_length=63)
+    comment: str | None = Field(None, max_length=4000)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Feedback:
+        if self.rating is None and self.score is None and self.right_node is None:
+            raise ValueError("give at least one of rating, score and right_node")
+        return self
+
+
+@routes.post("/v1/feedback", status_code=201)
+async def feedback(body: Feedback, request: Request) -> Response:
+    """Keep what somebody thinks of an answer."""
+    gateway = gateway_of(request)
+    if body.right_node is not None:
+        gateway.snapshot.graph[body.right_node]
+    record = body.model_dump(exclude_none=True) | {"at": time.time(), "from": exchange_of(request).request_id}
+    number = await gateway.store.append("feedback", [orjson.dumps(record)])
+    return JSONResponse({"id": number, "status": "kept"}, 201)

@@ -1,0 +1,45 @@
+"""The Serve application: gateway replicas in front of one node controller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+
+from deployments.api.app import create_app
+from deployments.gateway import Gateway
+from deployments.node_controller import NodeController
+from deployments.settings import Settings
+
+APP = "modelyard"
+
+
+class GatewayReplica:
+    """What Serve runs: a gateway, and the web application around it."""
+
+    def __init__(self, settings: Settings, controller: Any) -> None:
+        self._gateway = Gateway(settings, controller)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name for "build the app here"
+        return create_app(self._gateway)
+
+
+def build_app(settings: Settings) -> Application:
+    """Return the application that `modelyard up` and a RayService run."""
+    controller = serve.deployment(NodeController).options(
+        name="controller",
+        num_replicas=1,
+        max_ongoing_requests=1000,
+        ray_actor_options={"num_cpus": 0},
+        health_check_period_s=2,
+    )
+    gateway = serve.deployment(serve.ingress()(GatewayReplica)).options(
+        name="gateway",
+        num_replicas=settings.replicas,
+        max_ongoing_requests=10_000,
+        ray_actor_options={"num_cpus": 0.5},
+        graceful_shutdown_timeout_s=settings.drain_s,
+    )
+    return gateway.bind(settings, controller.bind(settings))

@@ -1,0 +1,177 @@
+"""One gateway process: everything that a request needs, put together in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from deployments.invoke.breaker import CircuitBreaker
+from deployments.invoke.stack import Policies, compose
+from deployments.metrics import Metrics, metered
+from deployments.models import resolve_model
+from deployments.orchestrator import Orchestrator
+from deployments.placement import Placement
+from deployments.runs import Runs
+from deployments.settings import Settings
+from deployments.snapshot import Snapshot
+from deployments.telemetry import configure_telemetry
+from graph.executor import ExecutionLimits
+from graph.journal import RunJournal
+from graph.model_graph import ModelGraph
+from graph.node import installed_kinds
+from graph.registry import Registry
+from graph.spec import NodeSpec
+from graph.stores import make_store
+from graph.tracing import traced
+from graph.types import NodeName
+from router.planners.learned import LearnedPlanner
+from router.planners.llm import LLMPlanner
+from router.policy import Policy
+from router.router import Router
+from router.types import Encoder, Planner
+
+log = logging.getLogger("modelyard.gateway")
+
+
+class Gateway:
+    """The parts of one gateway process. `start` opens them, `stop` drains and closes them."""
+
+    def __init__(self, settings: Settings, controller: Any) -> None:
+        self.settings = settings
+        self.kinds = installed_kinds()
+        self.store = make_store(settings.store)
+        self.registry = Registry(self.store)
+        self.metrics = Metrics()
+        self.snapshot = Snapshot()
+        self.ready = False
+        self._controller = controller
+        self._placement = Placement(self.kinds, settings)
+        self.router = Router(_encoder(settings), _policy(settings), strategy=settings.strategy)
+        self._watcher: asyncio.Task[None] | None = None
+        self._telemetry = configure_telemetry(
+            service_name="modelyard",
+            otlp_endpoint=settings.otlp_endpoint,
+            sample_ratio=settings.trace_ratio,
+            max_traces_per_s=settings.traces_per_s,
+            store_url=settings.store,
+            instance_id=f"{socket.gethostname()}-{os.getpid()}",
+            edge=True,
+        )
+        self._assemble(settings)
+
+    def _assemble(self, settings: Settings) -> None:
+        breaker = CircuitBreaker(on_change=self.metrics.breaker_changed)
+        policies = Policies(
+            graph=self._graph,
+            usable=lambda node, call: self.orchestrator.usable(node, call),
+            on_fallback=self.metrics.fell_back,
+            max_attempts=settings.max_attempts,
+            breaker=breaker,
+            observers=(
+                lambda inner: traced(inner, self._spec, capture_content=settings.capture_content),
+                lambda inner: metered(inner, self.metrics, self._spec),
+            ),
+        )
+        invoke, self.bulkhead = compose(self._placement.invoke, policies)
+        learned = LearnedPlanner(self.router.score)
+        planner: Planner = LLMPlanner(invoke, settings.planner_node, learned) if settings.planner_node else learned
+        self.orchestrator = Orchestrator(
+            kinds=self.kinds,
+            snapshot=lambda: self.snapshot,
+            router=self.router,
+            planner=planner,
+            invoke=invoke,
+            on_routed=self.metrics.routed,
+        )
+        journal = RunJournal(
+            self.store, owner=f"{socket.gethostname()}-{os.getpid()}", retention_s=settings.run_retention_s
+        )
+        self.runs = Runs(
+            journal,
+            invoke,
+            self._graph,
+            self.orchestrator.plan,
+            ExecutionLimits(settings.max_parallel_tasks, settings.run_total_s),
+            on_end=lambda status, seconds: self.metrics.ran("plan", status, seconds),
+        )
+        self.orchestrator.runs = self.runs
+
+    def _graph(self) -> ModelGraph:
+        return self.snapshot.graph
+
+    def _spec(self, name: NodeName) -> NodeSpec:
+        return self.snapshot.graph[name]
+
+    async def start(self) -> None:
+        """Open the store and begin to follow the nodes."""
+        await self.store.open()
+        self.runs.open()
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Let runs in flight finish, then let go of everything."""
+        self.ready = False
+        if self._watcher is not None:
+            self._watcher.cancel()
+        await self.runs.aclose(self.settings.drain_s)
+        await self._placement.aclose()
+        await self.store.aclose()
+        await asyncio.to_thread(self._telemetry.shutdown)
+
+    async def look(self) -> None:
+        """Make the controller see a change of the registry at once."""
+        await self._controller.look.remote()
+
+    async def _watch(self) -> None:
+        """Follow the controller's snapshots; each is in force once its nodes are placed and the router is fitted."""
+        while True:
+            try:
+                snapshot = await self._controller.watch.remote(self.snapshot.number if self.ready else -1)
+                if snapshot.number != self.snapshot.number or not self.ready:
+                    await self._apply(snapshot)
+            except Exception:  # a boundary: the controller may be restarting; what is known goes on serving
+                log.exception("nodes could not be followed; trying again")
+                await asyncio.sleep(1)
+
+    async def _apply(self, snapshot: Snapshot) -> None:
+        if snapshot.number == 0:
+            return  # the controller has not looked at the registry yet
+        await self._placement.update(snapshot)
+        if fitted_specs(snapshot) != fitted_specs(self.snapshot) or not self.ready:
+            await self.router.fit(list(snapshot.graph))
+        for name in set(self.snapshot.nodes) - set(snapshot.nodes):
+            self.metrics.forget(name)
+        self.snapshot = snapshot
+        self.ready = True
+
+    def failed(self) -> dict[NodeName, str]:
+        """Return the nodes of this process that could not be loaded, and why."""
+        return self._placement.failed
+
+
+def fitted_specs(snapshot: Snapshot) -> dict[NodeName, tuple[object, ...]]:
+    """Return what the router learns from; a change elsewhere needs no new fit."""
+    return {spec.name: (spec.description, spec.examples, spec.default) for spec in snapshot.graph}
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        min_probability=settings.min_probability,
+        cost_weight=settings.cost_weight,
+        latency_weight=settings.latency_weight,
+    )
+
+
+def _encoder(settings: Settings) -> Callable[[], Encoder]:
+    """Return how to load the encoder: later, and not on the event loop."""
+
+    def load() -> Encoder:
+        from router.encoders import load_encoder
+
+        return load_encoder(resolve_model(settings.encoder_reference()))
+
+    return load

@@ -1,0 +1,111 @@
+"""Errors become HTTP answers here and nowhere else, in the form of the OpenAI API."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from deployments.json_response import JSONResponse
+from graph import errors
+
+STATUS: dict[type[errors.ModelyardError], tuple[int, str]] = {
+    errors.Unauthorized: (401, "authentication_error"),
+    errors.PayloadTooLarge: (413, "invalid_request_error"),
+    errors.InvalidRequest: (400, "invalid_request_error"),
+    errors.InvalidSpec: (400, "invalid_request_error"),
+    errors.NodeNotFound: (404, "not_found_error"),
+    errors.RunNotFound: (404, "not_found_error"),
+    errors.NoNodeFits: (422, "invalid_request_error"),
+    errors.ContentRefused: (400, "invalid_request_error"),
+    errors.Overloaded: (503, "overloaded_error"),
+    errors.DeadlineExceeded: (504, "timeout_error"),
+    errors.NodeUnavailable: (503, "upstream_error"),
+    errors.NodeUnreachable: (503, "upstream_error"),
+    errors.NodeRejected: (502, "upstream_error"),
+    errors.StreamBroken: (502, "upstream_error"),
+    errors.NodeFailed: (502, "upstream_error"),
+    errors.ModelyardError: (500, "internal_error"),
+}
+"""HTTP status and error type by class; the nearest base class counts."""
+
+
+def status_of(error: errors.ModelyardError) -> tuple[int, str]:
+    """Return the HTTP status and the error type of an error."""
+    if isinstance(error, errors.DeadlineExceeded) and error.limit == "deadline":
+        return 408, "timeout_error"
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def error_body(error: errors.ModelyardError) -> dict[str, Any]:
+    """Return the `{"error": …}` object, for an answer or an event of a stream."""
+    body: dict[str, Any] = {
+        "message": error.message,
+        "type": status_of(error)[1],
+        "param": error.param,
+        "code": error.code,
+    }
+    if isinstance(error, errors.InvalidSpec | errors.InvalidPlan):
+        body["problems"] = [{"where": p.where, "key": p.key, "message": p.message} for p in error.problems]
+    return {"error": body}
+
+
+def error_response(error: errors.ModelyardError) -> Response:
+    """Return the answer to a request that ended with this error."""
+    headers = {}
+    retry_after = getattr(error, "retry_after", None)
+    if status_of(error)[0] in (429, 503):
+        headers["retry-after"] = str(max(1, math.ceil(retry_after or 1)))
+    if isinstance(error, errors.Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(error_body(error), status_of(error)[0], headers)
+
+
+def invalid(error: ValidationError | RequestValidationError, prefix: tuple[str, ...] = ()) -> errors.InvalidRequest:
+    """Translate a failed validation: the first field at fault is `param`, the message names all."""
+    items = error.errors()
+    lines = []
+    for item in items[:10]:
+        key = ".".join(str(part) for part in (*prefix, *_location(item["loc"])))
+        message = item["msg"].removeprefix("Value error, ")
+        lines.append(f"{key}: {message}" if key else message)
+    param = ".".join(str(part) for part in (*prefix, *_location(items[0]["loc"]))) or None
+    return errors.InvalidRequest("; ".join(lines), param=param)
+
+
+def _location(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    return loc[1:] if loc and loc[0] in ("body", "query", "path") else loc
+
+
+def install(app: FastAPI) -> None:
+    """Register one handler for each family of errors."""
+
+    async def ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, errors.ModelyardError)  # noqa: S101  # registered for that class
+        return error_response(error)
+
+    async def validation(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError | ValidationError)  # noqa: S101  # registered for those
+        return error_response(invalid(error))
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101  # registered for that class
+        kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
+        body = {"error": {"message": str(error.detail), "type": kind, "param": None, "code": None}}
+        return JSONResponse(body, error.status_code, dict(error.headers or {}))
+
+    async def bug(_: Request, error: Exception) -> Response:
+        message = f"internal error: {type(error).__name__}"
+        body = {"error": {"message": message, "type": "internal_error", "param": None, "code": "internal_error"}}
+        return JSONResponse(body, 500)
+
+    app.add_exception_handler(errors.ModelyardError, ours)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(ValidationError, validation)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, bug)

@@ -1,0 +1,55 @@
+"""Composes the policies into the one `Invoke` that the service uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from deployments.invoke.breaker import CircuitBreaker
+from deployments.invoke.bulkhead import Bulkhead
+from deployments.invoke.fallback import falling_back
+from deployments.invoke.limits import limited
+from deployments.invoke.retry import retrying
+from graph.model_graph import ModelGraph
+from graph.node import Invoke
+from graph.spec import NodeSpec
+from graph.types import Call, NodeName
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What the stack needs to know of the service around it."""
+
+    graph: Callable[[], ModelGraph]
+    usable: Callable[[NodeName, Call], bool]
+    """Whether a node is ready and can take the call."""
+    on_fallback: Callable[[NodeName, NodeName], None]
+    max_attempts: int
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    observers: Sequence[Callable[[Invoke], Invoke]] = ()
+    """Wrappers that see each node's call as a whole, outermost first: tracing, metrics."""
+
+
+def compose(place: Invoke, policies: Policies) -> tuple[Invoke, Bulkhead]:
+    """Return fallback( observers( bulkhead( breaker( retry( limits( place ) ) ) ) ) ), and the bulkhead to look at.
+
+    Observers stand inside the fallback, so that each node that was asked has a span of its own, and outside retry,
+    so that attempts at one node are one span.
+    """
+
+    def lookup(name: NodeName) -> NodeSpec:
+        return policies.graph()[name]
+
+    bulkhead = Bulkhead(lookup)
+    invoke = retrying(limited(place, lookup), lookup)
+    invoke = bulkhead.wrap(policies.breaker.wrap(invoke))
+    for observe in reversed(policies.observers):
+        invoke = observe(invoke)
+    invoke = falling_back(
+        invoke,
+        policies.graph,
+        policies.usable,
+        max_attempts=policies.max_attempts,
+        on_fallback=policies.on_fallback,
+    )
+    return invoke, bulkhead

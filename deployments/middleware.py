@@ -1,0 +1,130 @@
+"""What every HTTP request passes: identity, limits on its size, its span, and the headers of its answer."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+from opentelemetry.trace import Span
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.http_errors import error_response
+from deployments.settings import Settings
+from graph import telemetry as otel
+from graph.errors import ModelyardError, PayloadTooLarge, Unauthorized
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""Answered without a key: what an orchestrator asks. They are not traced either."""
+UNTRACED = OPEN_PATHS | {"/metrics"}
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+
+
+class Exchange:
+    """One request and its answer, as the handlers see it in `request.state.exchange`."""
+
+    __slots__ = ("began", "headers", "request_id", "span", "timings")
+
+    def __init__(self, request_id: str, span: Span) -> None:
+        self.request_id = request_id
+        self.span = span
+        self.began = time.perf_counter()
+        self.headers: dict[str, str] = {}
+        """Extra headers of the answer."""
+        self.timings: dict[str, float] = {}
+        """Milliseconds by stage, for Server-Timing."""
+
+    def server_timing(self) -> str:
+        """Return the Server-Timing header's value as far as the stages are known."""
+        total = (time.perf_counter() - self.began) * 1000
+        return ", ".join(f"{name};dur={ms:.2f}" for name, ms in [*self.timings.items(), ("total", total)])
+
+
+class RequestMiddleware:
+    """A plain ASGI middleware: no task and no queue between the server and the handlers."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        self._max_body = settings.max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.match(given) else uuid.uuid4().hex
+        path = scope["path"]
+        span = otel.trace.INVALID_SPAN if path in UNTRACED else otel.request_span(scope["method"], path, headers)
+        exchange = Exchange(request_id, span)
+        scope.setdefault("state", {})["exchange"] = exchange
+        finish = _Finish(exchange, send)
+        try:
+            refusal = self._refusal(path, headers)
+            if refusal is not None:
+                await error_response(refusal)(scope, receive, finish)
+            else:
+                await self._app(scope, _bounded(receive, self._max_body), finish)
+        except BaseException as error:
+            otel.fail(span, error)
+            raise
+        finally:
+            if finish.status:
+                otel.set_http_status(span, finish.status)
+            span.end()
+
+    def _refusal(self, path: str, headers: Headers) -> ModelyardError | None:
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._max_body:
+            return PayloadTooLarge(f"the body has {length} bytes; at most {self._max_body} are taken")
+        if self._key is None or path in OPEN_PATHS:
+            return None
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._key):
+            return None
+        return Unauthorized("a valid key is needed: send it as 'Authorization: Bearer KEY'")
+
+
+class _Finish:
+    """`send` that adds the headers of the exchange and remembers the status."""
+
+    __slots__ = ("_exchange", "_send", "status")
+
+    def __init__(self, exchange: Exchange, send: Send) -> None:
+        self._exchange = exchange
+        self._send = send
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            exchange = self._exchange
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = exchange.request_id
+            if trace_id := otel.trace_id(exchange.span):
+                headers["x-trace-id"] = trace_id
+            for name, value in exchange.headers.items():
+                headers[name] = value
+            headers["server-timing"] = exchange.server_timing()
+        await self._send(message)
+
+
+def _bounded(receive: Receive, limit: int) -> Callable[[], Awaitable[Message]]:
+    """Count the bytes of a body whose length was not declared, or was declared wrong."""
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise PayloadTooLarge(f"the body has more than {limit} bytes")
+        return message
+
+    return bounded

@@ -1,0 +1,211 @@
+"""Decides what happens with a call: one node, a routed node, or a plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from opentelemetry.trace import Span
+
+from deployments.placement import capabilities
+from deployments.runs import Runs
+from deployments.snapshot import Snapshot
+from graph import telemetry as otel
+from graph.errors import InvalidRequest, ModelyardError, NodeFailed, NoNodeFits, UnsupportedParameter
+from graph.node import Invoke, KindRegistry
+from graph.journal import RunRecord
+from graph.plan import Plan
+from graph.types import Call, Delta, Message, NodeName, Usage
+from router.planners.single import SinglePlanner
+from router.router import Router
+from router.types import Decision, Planner
+
+AUTO = "auto"
+PLAN = "plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that has begun: what was decided, and the deltas to come."""
+
+    deltas: AsyncIterator[Delta]
+    decision: Decision | None = None
+    run: str | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    """Milliseconds by stage."""
+
+
+class Orchestrator:
+    """The way of a request inside the gateway."""
+
+    def __init__(
+        self,
+        *,
+        kinds: KindRegistry,
+        snapshot: Callable[[], Snapshot],
+        router: Router,
+        planner: Planner,
+        invoke: Invoke,
+        on_routed: Callable[[str, float], None],
+    ) -> None:
+        self._kinds = kinds
+        self._snapshot = snapshot
+        self._router = router
+        self._planner = planner
+        self._invoke = invoke
+        self._on_routed = on_routed
+        self._excluded_by = lru_cache(maxsize=256)(self._excluded_for)
+        self.runs: Runs | None = None
+        """Set by the gateway, whose runs call back into `plan`."""
+
+    async def answer(self, call: Call, model: str, span: Span) -> Answer:
+        """Begin to answer a call. `model` is `auto`, `plan` or a node's name.
+
+        Raises `NodeNotFound`, `NoNodeFits`, `UnsupportedParameter`, `InvalidPlan`, … before anything runs.
+        """
+        if model == PLAN:
+            return await self._planned(call, None, span, {})
+        if model != AUTO:
+            self.require(model, call)
+            return Answer(self._invoke(model, call))
+        began = time.perf_counter()
+        decision = await self.route(call, span)
+        timings = {"route": (time.perf_counter() - began) * 1000}
+        if decision.node is None:
+            raise nothing_fits(decision)
+        if decision.via:
+            plan = await SinglePlanner(lambda *_: _ready(decision)).plan(call, self._snapshot().graph)
+            return replace(await self._planned(call, plan, span, timings), decision=decision)
+        if decision.query != call.text:
+            call = _rewritten(call, decision.query)
+        return Answer(self._invoke(decision.node, call), decision, timings=timings)
+
+    async def route(self, call: Call, span: Span | None = None) -> Decision:
+        """Decide which node would take a call, without running it."""
+        began = time.perf_counter()
+        route_span = otel.route_span(self._router.strategy, parent=span if span is not None else call.context.trace)
+        with otel.recorded(route_span):
+            snapshot = self._snapshot()
+            decision = await self._router.decide(call, snapshot.graph, excluded=self.excluded(call))
+            otel.set_decision(
+                route_span,
+                node=decision.node,
+                probability=decision.probability,
+                out_of_scope=decision.out_of_scope,
+                candidates=[(c.node, c.probability) for c in decision.candidates],
+            )
+        self._on_routed(decision.strategy, time.perf_counter() - began)
+        return decision
+
+    async def plan(self, call: Call) -> Plan:
+        """Make a plan for a call, without running it; the graph has accepted it."""
+        span = otel.plan_span(self._planner.name, parent=call.context.trace)
+        with otel.recorded(span):
+            graph = self._snapshot().graph.without(*self._snapshot().unavailable)
+            within = call.with_context(trace=otel.carrier(span) or call.context.trace)
+            plan = await self._planner.plan(within, graph)
+            graph.check(plan)
+            otel.set_plan(span, nodes=[task.node for task in plan.tasks], missing=len(plan.missing))
+        return plan
+
+    def excluded(self, call: Call) -> dict[NodeName, str]:
+        """Return the nodes that cannot take a call now, each with the reason."""
+        return self._excluded_by(self._snapshot().number, call.operation, frozenset(call.params))
+
+    def _excluded_for(self, number: int, operation: str, params: frozenset[str]) -> dict[NodeName, str]:
+        snapshot = self._snapshot()
+        like = Call(params=dict.fromkeys(params), operation=operation)  # type: ignore[arg-type]
+        lacking = {spec.name: capabilities(self._kinds, spec, like) for spec in snapshot.graph}
+        return {name: why for name, why in lacking.items() if why} | snapshot.unavailable
+
+    def usable(self, node: NodeName, call: Call) -> bool:
+        """Whether a node is ready and its kind and modalities fit the call: a condition on fallbacks."""
+        graph = self._snapshot().graph
+        return node in graph and node not in self.excluded(call) and graph[node].accepts >= call.modalities
+
+    def require(self, node: NodeName, call: Call) -> None:
+        """Raise unless a node that the caller named can take the call."""
+        snapshot = self._snapshot()
+        spec = snapshot.graph[node]
+        why = capabilities(self._kinds, spec, call)
+        if why is not None:
+            field_name = next((name for name in call.params if name in why), "model")
+            raise UnsupportedParameter(f"node {node!r} {why}", param=field_name, node=node)
+        missing = sorted(call.modalities - spec.accepts)
+        if missing and call.operation == "chat" and not spec.is_tool:
+            accepts = ", ".join(sorted(spec.accepts))
+            message = f"node {node!r} accepts {accepts}; the messages also hold {', '.join(missing)}"
+            raise InvalidRequest(message, param="messages", node=node)
+
+    async def _planned(self, call: Call, plan: Plan | None, span: Span, timings: dict[str, float]) -> Answer:
+        assert self.runs is not None  # noqa: S101  # set before the gateway serves
+        run = await self.runs.start(call, plan, span=span)
+        return Answer(self._run_deltas(run), run=run, timings=timings)
+
+    async def _run_deltas(self, run: str) -> AsyncIterator[Delta]:
+        """Follow a run as if it were one node's answer; leaving it cancels the run."""
+        assert self.runs is not None  # noqa: S101
+        finished = False
+        sent = ""
+        try:
+            async for _, event in self.runs.events(run):
+                if event.type == "output.delta":
+                    sent = event.data["text"] if event.data.get("reset") else sent + event.data["text"]
+                    yield Delta(text=event.data["text"], reset=bool(event.data.get("reset")))
+                if event.type == "run.finished":
+                    finished = True
+                    if event.data["status"] == "failed":
+                        raise _run_error(event.data.get("error"))
+                    if not sent and event.data["output"]:
+                        yield Delta(text=event.data["output"])
+                    usage = _usage(await self.runs.get(run))
+                    yield Delta(finish_reason="stop", usage=usage, node=PLAN, model=PLAN)
+        finally:
+            if not finished:
+                await self.runs.cancel(run)
+
+
+def _usage(record: RunRecord) -> Usage:
+    """Return the tokens of all tasks together."""
+    found = [outcome.reply.usage for outcome in record.outcomes if outcome.reply and outcome.reply.usage]
+    return sum(found, Usage())
+
+
+async def _ready(decision: Decision) -> Decision:
+    return decision
+
+
+def _run_error(described: dict[str, str] | None) -> ModelyardError:
+    message = (described or {}).get("message", "the run failed")
+    code = (described or {}).get("code")
+    error: ModelyardError
+    if code in (NoNodeFits.code, InvalidRequest.code):
+        error = NoNodeFits(message) if code == NoNodeFits.code else InvalidRequest(message)
+    else:
+        error = NodeFailed(message)
+    return error
+
+
+def nothing_fits(decision: Decision) -> NoNodeFits:
+    """Return the error that explains a decision without a node."""
+    if decision.candidates and decision.out_of_scope:
+        best = decision.candidates[0]
+        message = (
+            f"no node fits this request (nearest is {best.node!r} with probability {decision.probability:.2f}) "
+            "and no node is the default"
+        )
+    else:
+        reasons = "; ".join(f"{item.node}: {item.reason}" for item in decision.excluded[:10])
+        message = f"no node can take this request. {reasons or 'No nodes are registered'}"
+    return NoNodeFits(message, param="messages")
+
+
+def _rewritten(call: Call, query: str) -> Call:
+    messages = list(call.messages)
+    for index in reversed(range(len(messages))):
+        if messages[index].role == "user" and isinstance(messages[index].content, str):
+            messages[index] = Message("user", query, messages[index].extra)
+            return replace(call, messages=tuple(messages))
+    return call

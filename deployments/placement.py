@@ -1,0 +1,116 @@
+"""Sends a call to where its node runs: a Serve application, or this process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import BackPressureError, RayServeException
+
+from deployments.secrets import resolve_secrets
+from deployments.settings import Settings
+from deployments.snapshot import Snapshot
+from graph.errors import ModelyardError, NodeNotFound, NodeUnreachable, Overloaded, StreamBroken
+from graph.node import KindRegistry, Node, NodeEnvironment
+from graph.spec import NodeSpec
+from graph.types import Call, Delta, NodeName
+
+log = logging.getLogger("modelyard.placement")
+
+
+class Placement:
+    """Where every ready node runs. `update` follows the snapshots; `invoke` is the innermost `Invoke`."""
+
+    def __init__(self, kinds: KindRegistry, settings: Settings) -> None:
+        self._kinds = kinds
+        self._environment = NodeEnvironment(resolve_secrets, settings.allow_private)
+        self._local: dict[NodeName, tuple[NodeSpec, Node]] = {}
+        self._handles: dict[NodeName, tuple[str, Any]] = {}
+        self.failed: dict[NodeName, str] = {}
+        """Nodes of this process that could not be loaded, and why."""
+
+    async def update(self, snapshot: Snapshot) -> None:
+        """Load what is new in this process, take handles of what is new in Serve, let go of the rest."""
+        serving = {name: status for name, status in snapshot.nodes.items() if status.serving is not None}
+        for name, status in serving.items():
+            assert status.serving is not None  # noqa: S101  # filtered above
+            if status.app is None:
+                await self._load(status.serving)
+            elif self._handles.get(name, ("", None))[0] != status.app:
+                handle = serve.get_app_handle(status.app).options(stream=True)
+                self._handles[name] = (status.app, handle)
+        self._handles = {n: h for n, h in self._handles.items() if n in serving and serving[n].app is not None}
+        self.failed = {name: why for name, why in self.failed.items() if name in serving}
+        for name in [n for n in self._local if n not in serving or serving[n].app is not None]:
+            await self._local.pop(name)[1].aclose()
+
+    async def _load(self, spec: NodeSpec) -> None:
+        known = self._local.get(spec.name)
+        if known is not None and known[0] == spec:
+            return
+        try:
+            node = self._kinds[spec.kind](spec, self._environment)
+            await node.load()
+        except Exception as error:  # a boundary: whatever a kind raises becomes the node's state
+            log.warning("node %s cannot be loaded: %s", spec.name, error)
+            self.failed[spec.name] = f"{type(error).__name__}: {error}"
+            return
+        self.failed.pop(spec.name, None)
+        self._local[spec.name] = (spec, node)
+        if known is not None:
+            await known[1].aclose()
+
+    def invoke(self, node: NodeName, call: Call) -> AsyncIterator[Delta]:
+        """Answer a call at its node."""
+        local = self._local.get(node)
+        if local is not None:
+            return local[1].run(call)
+        if node in self._handles:
+            return _remote(self._handles[node][1], node, call)
+        raise NodeNotFound(f"node {node!r} is not ready", param="model", node=node)
+
+    async def aclose(self) -> None:
+        """Close every node of this process."""
+        for _, node in self._local.values():
+            await node.aclose()
+        self._local = {}
+
+
+async def _remote(handle: Any, node: NodeName, call: Call) -> AsyncIterator[Delta]:
+    """Stream a call through a Serve handle; Ray's errors become ours."""
+    response = handle.run.remote(call)
+    begun = False
+    finished = False
+    try:
+        async for item in response:
+            if isinstance(item, ModelyardError):
+                raise item
+            begun = True
+            yield item
+        finished = True
+    except BackPressureError as error:
+        raise Overloaded(f"node {node!r} has too many calls waiting", node=node) from error
+    except (RayError, RayServeException) as error:
+        if begun:
+            raise StreamBroken(f"the process of node {node!r} ended while it was answering", node=node) from error
+        raise NodeUnreachable(f"the process of node {node!r} is gone", node=node) from error
+    finally:
+        if not finished:
+            response.cancel()
+
+
+def capabilities(kinds: KindRegistry, spec: NodeSpec, call: Call) -> str | None:
+    """Return why a node's kind cannot take a call, or None if it can."""
+    kind = kinds.get(spec.kind)
+    if kind is None:
+        return f"its kind {spec.kind!r} is not installed"
+    if call.operation not in kind.operations:
+        return f"does not do {call.operation}; its kind does {', '.join(sorted(kind.operations))}"
+    if call.operation == "chat":
+        missing = sorted(name for name in call.params if name not in kind.honours)
+        if missing:
+            return f"does not support {', '.join(missing)}"
+    return None

