@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ MAX_BYTES = 1_000_000
 """Largest document that is parsed; a node's YAML is a page, not a book."""
 MAX_DEPTH = 20
 MAX_EVENTS = 200_000
+MAX_PROBLEMS = 100
+"""Problems that are reported of one document."""
+_SECRET_WORDS = ("key", "secret", "token", "password", "header", "auth", "credential", "cookie")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,11 @@ def load_paths(paths: Iterable[Path], kinds: KindRegistry) -> Loaded:
     documents: list[tuple[str, Any]] = []
     problems: list[Problem] = []
     for path in paths:
-        files = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+        try:
+            files = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+        except OSError as error:
+            problems.append(Problem(str(path), "", f"cannot be read: {error.strerror}"))
+            continue
         if not files:
             problems.append(Problem(str(path), "", "folder has no *.yaml file"))
         for file in files:
@@ -105,7 +113,17 @@ def _line(event: yaml.Event) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key written twice, where YAML would silently keep the last."""
+    """A safe loader of what JSON can say: dates stay text, other types and a key written twice are refused."""
+
+    yaml_constructors = {  # noqa: RUF012 - PyYAML's own way to declare them
+        tag: constructor
+        for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
+    }
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -171,7 +189,8 @@ def check_document(document: Any, kinds: KindRegistry, where: str) -> tuple[Node
         )
     if kind is not None:
         try:
-            kind.Params.model_validate(document.get("params") or {})
+            params = document.get("params")
+            kind.Params.model_validate(params if isinstance(params, Mapping) else {})
         except ValidationError as error:
             problems += _translate(error, kind.Params, where, "params")
         if spec is not None and not problems:
@@ -182,7 +201,7 @@ def check_document(document: Any, kinds: KindRegistry, where: str) -> tuple[Node
 def _translate(error: ValidationError, model: type[BaseModel], where: str, prefix: str = "") -> list[Problem]:
     """Turn pydantic's report into ours: dotted key, the value, and what would be right."""
     problems = []
-    for item in error.errors():
+    for item in error.errors()[:MAX_PROBLEMS]:
         path = [str(part) for part in item["loc"]]
         key = ".".join([prefix, *path] if prefix else path)
         message = item["msg"].removeprefix("Value error, ")
@@ -224,13 +243,15 @@ def _suggest(word: str, valid: Iterable[str]) -> str:
 
 
 def _may_be_secret(key: str) -> bool:
-    return any(word in key.lower() for word in ("key", "secret", "token", "password", "header"))
+    return any(word in key.lower() for word in _SECRET_WORDS)
 
 
 def _short(value: Any) -> str:
     if isinstance(value, str) and SECRET.search(value):
         return "a secret reference"
-    text = repr(value)
+    if isinstance(value, (Mapping, list)):
+        return "a mapping" if isinstance(value, Mapping) else "a list"  # a secret may lie somewhere inside
+    text = repr(re.sub(r"//[^/@\s]*@", "//***@", value) if isinstance(value, str) else value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

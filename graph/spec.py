@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from graph.types import Modality
 
@@ -19,7 +19,7 @@ SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Limits(_Model):
@@ -122,16 +122,38 @@ class NodeSpec(_Model):
     params: dict[str, Any] = Field(default_factory=dict)
     """The kind's own settings, validated by the kind."""
 
+    @field_validator("name")
+    @classmethod
+    def _not_reserved(cls, name: str) -> str:
+        if name in RESERVED:
+            raise ValueError(f"is reserved; choose a name that is none of {', '.join(sorted(RESERVED))}")
+        return name
+
+    @field_validator("api_key")
+    @classmethod
+    def _secret_reference(cls, api_key: str | None) -> str | None:
+        if api_key is not None and not SECRET.fullmatch(api_key):
+            raise ValueError("must be written as ${NAME}, the name of an environment variable")
+        return api_key
+
+    @field_validator("template")
+    @classmethod
+    def _has_place(cls, template: str | None) -> str | None:
+        if template is not None and "{input}" not in template:
+            raise ValueError("must contain {input}, where the request's text goes")
+        return template
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not re.match(r"^https?://[^\s/]+", endpoint):
+            raise ValueError("must be an http:// or https:// address")
+        if endpoint is not None and "@" in endpoint.split("/")[2]:
+            raise ValueError("must not contain a user or password; use api_key")
+        return endpoint
+
     @model_validator(mode="after")
     def _consistent(self) -> NodeSpec:
-        if self.name in RESERVED:
-            raise ValueError(f"name {self.name!r} is reserved; choose one that is none of {sorted(RESERVED)}")
-        if self.api_key is not None and not SECRET.fullmatch(self.api_key):
-            raise ValueError("api_key must be written as ${NAME}, the name of an environment variable")
-        if self.template is not None and "{input}" not in self.template:
-            raise ValueError("template must contain {input}, where the request's text goes")
-        if self.endpoint is not None and not re.match(r"^https?://[^\s/]+", self.endpoint):
-            raise ValueError(f"endpoint {self.endpoint!r} is not an http:// or https:// address")
         for kind in ("fallback", "escalates"):
             if self.name in getattr(self.edges, kind):
                 raise ValueError(f"edges.{kind} names the node itself")

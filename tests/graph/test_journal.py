@@ -1,0 +1,208 @@
+"""The journal of runs: accepted, led, taken over, ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from graph.errors import RunNotFound
+from graph.journal import RunJournal
+from graph.plan import Plan, Ref, Task
+from graph.run import Outcome, RunEvent, RunResult
+from graph.stores import StateStore, open_store
+from graph.types import Call, Message, Modality, Payload, Reply, Usage, text_payload
+
+CALL = Call(
+    (Message("user", (text_payload("Transcribe"), Payload(Modality.AUDIO, b"RIFF\0\xff", "audio/wav"))),),
+    {"audio": Payload(Modality.AUDIO, b"\0\1", "audio/wav")},
+    {"temperature": 0.5},
+)
+PLAN = Plan(
+    (Task("t1", "speech", {"audio": Ref("request", ("audio",))}), Task("t2", "law", {"prompt": Ref("t1")})), "t2"
+)
+REPLY = Reply(
+    text_payload("hello"), Usage(3, 4, estimated=True), "stop", "speech", "whisper", logprobs={"content": [1]}
+)
+DONE = Outcome("t1", "speech", "ok", REPLY, attempts=2, started_at=1.0, ended_at=2.5)
+SKIPPED = Outcome("t2", "law", "skipped", error={"message": "t1 failed", "code": "node_failed", "param": None})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StateStore]:
+    store = await open_store("memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/j.db")
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def journal(store: StateStore, clock: Clock) -> RunJournal:
+    return RunJournal(store, "one", clock=clock)
+
+
+@pytest.fixture
+def heir(store: StateStore, clock: Clock) -> RunJournal:
+    return RunJournal(store, "two", clock=clock)
+
+
+async def test_a_run_from_acceptance_to_its_end(journal: RunJournal, clock: Clock) -> None:
+    await journal.accept("r1", CALL, None, "trace")
+    begun = await journal.get("r1")
+    assert (begun.status, begun.plan, begun.outcomes, begun.trace_id) == ("running", None, (), "trace")
+    assert begun.call == CALL
+    assert begun.created_at == 1000.0
+    assert await journal.planned("r1", PLAN)
+    assert await journal.finished_task("r1", DONE)
+    led = await journal.get("r1")
+    assert (led.status, led.plan, led.outcomes) == ("running", PLAN, (DONE,))
+    clock.now += 5
+    assert await journal.finish(
+        "r1", RunResult("partial", (DONE, SKIPPED), "half"), error={"message": "no", "code": "x"}
+    )
+    ended = await journal.get("r1")
+    assert (ended.status, ended.output, ended.ended_at) == ("partial", "half", 1005.0)
+    assert ended.outcomes == (DONE, SKIPPED)
+    assert ended.error == {"message": "no", "code": "x"}
+    assert journal.held == frozenset()
+
+
+async def test_a_status_alone_ends_a_run(journal: RunJournal) -> None:
+    await journal.accept("r1", CALL, PLAN)
+    assert await journal.finish("r1", "failed", None, {"message": "interrupted", "code": "internal_error"})
+    record = await journal.get("r1")
+    assert (record.status, record.output, record.plan) == ("failed", None, PLAN)
+
+
+async def test_unknown_runs(journal: RunJournal) -> None:
+    with pytest.raises(RunNotFound, match="nope"):
+        await journal.get("nope")
+    assert not await journal.planned("nope", PLAN)
+    assert not await journal.finished_task("nope", DONE)
+    assert not await journal.finish("nope", "ok")
+    assert await journal.events("nope") == []
+
+
+async def test_list_is_newest_first(journal: RunJournal) -> None:
+    for i in range(5):
+        await journal.accept(f"r{i}", CALL)
+    assert [record.id for record in await journal.list(3)] == ["r4", "r3", "r2"]
+    assert len(await journal.list()) == 5
+
+
+async def test_only_an_expired_lease_is_claimed(journal: RunJournal, heir: RunJournal, clock: Clock) -> None:
+    await journal.accept("r1", CALL, PLAN)
+    await journal.finished_task("r1", DONE)
+    clock.now += 14
+    assert await heir.claim_orphans() == ()
+    assert await journal.renew() == frozenset()
+    clock.now += 14
+    assert await heir.claim_orphans() == ()
+    clock.now += 2
+    (record,) = await heir.claim_orphans()
+    assert (record.id, record.call, record.plan, record.outcomes) == ("r1", CALL, PLAN, (DONE,))
+    assert await heir.claim_orphans() == ()
+    assert heir.held == {"r1"}
+
+
+async def test_a_slow_owner_cannot_overwrite_its_heir(journal: RunJournal, heir: RunJournal, clock: Clock) -> None:
+    await journal.accept("r1", CALL)
+    clock.now += 20
+    assert len(await heir.claim_orphans()) == 1
+    assert not await journal.finish("r1", "failed")
+    assert (await heir.get("r1")).status == "running"
+    assert await heir.finish("r1", "ok", "answer")
+    assert not await journal.finish("r1", "failed")
+    assert (await journal.get("r1")).output == "answer"
+
+
+async def test_renewing_tells_what_was_lost(journal: RunJournal, heir: RunJournal, clock: Clock) -> None:
+    await journal.accept("r1", CALL)
+    clock.now += 20
+    await heir.claim_orphans()
+    await journal.accept("r2", CALL)
+    assert await journal.renew() == {"r1"}
+    assert journal.held == {"r2"}
+    assert not await journal.finished_task("r1", DONE)
+
+
+async def test_no_orphan_is_given_to_two(store: StateStore, clock: Clock) -> None:
+    dead = RunJournal(store, "dead", clock=clock)
+    for i in range(20):
+        await dead.accept(f"r{i}", CALL)
+    clock.now += 20
+    heirs = [RunJournal(store, "same name", clock=clock) for _ in range(4)]
+    claimed = await asyncio.gather(*(heir.claim_orphans() for heir in heirs))
+    ids = [record.id for records in claimed for record in records]
+    assert len(ids) == len(set(ids)) == 20
+
+
+async def test_renewing_while_finishing_loses_nothing(journal: RunJournal) -> None:
+    for i in range(10):
+        await journal.accept(f"r{i}", CALL)
+    ends = [journal.finish(f"r{i}", "ok") for i in range(10)]
+    *finished, lost = await asyncio.gather(*ends, journal.renew())
+    assert finished == [True] * 10
+    assert lost <= {f"r{i}" for i in range(10)}
+    assert journal.held == frozenset()
+    assert {record.status for record in await journal.list()} == {"ok"}
+
+
+async def test_an_owner_that_died_while_accepting_or_ending(store: StateStore, heir: RunJournal, clock: Clock) -> None:
+    dead = RunJournal(store, "dead", clock=clock)
+    await dead.accept("ended", CALL)
+    lease = await store.get("run-leases", "ended")
+    assert lease is not None
+    await dead.finish("ended", "ok", "answer")
+    await store.put("run-leases", "ended", lease)  # as if it had died before letting go
+    await store.put("run-leases", "begun", lease)  # and before it had written more than the lease
+    clock.now += 20
+    assert await heir.claim_orphans() == ()
+    assert await store.scan("run-leases") == {}
+    assert (await heir.get("ended")).output == "answer"
+
+
+async def test_a_task_tried_again_counts_once(journal: RunJournal) -> None:
+    await journal.accept("r1", CALL, PLAN)
+    await journal.finished_task("r1", Outcome("t1", "speech", "failed", error={"message": "x"}))
+    await journal.finished_task("r1", DONE)
+    assert (await journal.get("r1")).outcomes == (DONE,)
+
+
+async def test_events_resume_after_an_id(journal: RunJournal) -> None:
+    events = [RunEvent("planned", {"plan": PLAN.to_json()}), RunEvent("task.started", {"task": "t1"})]
+    assert await journal.append_events("r1", events) == 2
+    assert await journal.append_events("r1", [RunEvent("run.finished", {"status": "ok"})]) == 3
+    assert await journal.events("r1") == [
+        (1, events[0]),
+        (2, events[1]),
+        (3, RunEvent("run.finished", {"status": "ok"})),
+    ]
+    assert [id for id, _ in await journal.events("r1", after=2)] == [3]
+    assert await journal.events("r1", after=3) == []
+
+
+async def test_finished_runs_are_forgotten_after_their_time(store: StateStore) -> None:
+    journal = RunJournal(store, "one", retention_s=0.05)
+    await journal.accept("done", CALL)
+    await journal.accept("going", CALL)
+    await journal.finish("done", "ok")
+    await asyncio.sleep(0.1)
+    with pytest.raises(RunNotFound):
+        await journal.get("done")
+    assert [record.id for record in await journal.list()] == ["going"]  # unfinished ones are kept
+    assert await store.scan("run-calls") == {"going": await store.get("run-calls", "going")}
