@@ -17,7 +17,8 @@ from graph.stores.base import StateStore
 
 TRACE_TTL_S: Final = 86_400.0
 MAX_SPANS_PER_TRACE: Final = 10_000
-_TIMEOUT_S: Final = 2.0
+_TIMEOUT_S: Final = 5.0
+_AT_ONCE: Final = 16
 
 _log = logging.getLogger(__name__)
 
@@ -76,8 +77,13 @@ class StoreSpanExporter(SpanExporter):
             store = self._make()
             await store.open()
             self._store = store
-        for trace_id, items in batches.items():
-            await self._store.append(trace_log(trace_id), items, keep=MAX_SPANS_PER_TRACE, ttl_s=TRACE_TTL_S)
+        logs = list(batches.items())
+        # Some at a time: SQLite commits them together, and Redis needs no more connections than that.
+        for first in range(0, len(logs), _AT_ONCE):
+            await asyncio.gather(*(self._append(self._store, *log) for log in logs[first : first + _AT_ONCE]))
+
+    async def _append(self, store: StateStore, trace_id: str, items: Sequence[bytes]) -> None:
+        await store.append(trace_log(trace_id), items, keep=MAX_SPANS_PER_TRACE, ttl_s=TRACE_TTL_S)
 
     def _wait(self, work: Coroutine[Any, Any, None]) -> None:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
