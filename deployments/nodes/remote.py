@@ -1,0 +1,98 @@
+"""What the kinds that call an upstream share: its headers, its address, its client."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from typing import Annotated, Final, TypeAlias
+
+import httpx
+from pydantic import AfterValidator
+
+from deployments.guard import AddressGuard
+from deployments.upstream import AiohttpTransport, Upstream
+from graph.errors import InvalidSpec, NodeRejected, NodeUnreachable, Problem
+from graph.node import NodeEnvironment
+from graph.spec import SECRET, NodeSpec
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+_SECRET_NAMES: Final = re.compile(r"authorization|api-?key|token|secret|password|cookie", re.IGNORECASE)
+_PROBE_S: Final = 5.0
+
+
+def _checked(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"header name {name!r} has characters that a header name cannot have")
+        if name.lower() in _OURS:
+            raise ValueError(f"header {name!r} is set by the client itself")
+        if not value.isprintable() or not value.isascii():
+            raise ValueError(f"the value of header {name!r} has characters that a header cannot have")
+        if _SECRET_NAMES.search(name) and not SECRET.search(value):
+            raise ValueError(f"header {name!r} holds a secret, which must be written as ${{NAME}}")
+    return {name.lower(): value for name, value in headers.items()}
+
+
+Headers: TypeAlias = Annotated[dict[str, str], AfterValidator(_checked)]
+"""Headers of every request. Values may hold `${NAME}`; those that are secrets by their name must."""
+
+
+def endpoint_problems(spec: NodeSpec) -> list[tuple[str, str]]:
+    """Return what is wrong with a spec's endpoint."""
+    if spec.endpoint is None:
+        return [("endpoint", f"is required by kind {spec.kind!r}: the base URL, such as https://host/v1")]
+    try:
+        url = httpx.URL(spec.endpoint)
+    except httpx.InvalidURL as error:
+        return [("endpoint", f"is not a valid address: {error}")]
+    if url.port is not None and not 0 < url.port < 65536:
+        return [("endpoint", f"has the port {url.port}; a port is 1 to 65535")]
+    if url.query or url.fragment:
+        return [("endpoint", f"must end with its path; {spec.endpoint!r} goes on after it")]
+    return []
+
+
+def open_upstream(
+    spec: NodeSpec, environment: NodeEnvironment, headers: dict[str, str], also: Iterable[str] = ()
+) -> tuple[Upstream, httpx.URL]:
+    """Open the client of a node and return it with its base URL, which has no slash at the end.
+
+    `also` are references to further secrets that requests carry; like those of the headers, no error shows them.
+    Must be called inside a running event loop. Raises `InvalidSpec` for a secret that is not set, and `NodeRejected`
+    for an address that the guard refuses.
+    """
+    if spec.endpoint is None:
+        raise InvalidSpec([Problem(spec.name, "endpoint", "is required")])
+    base = httpx.URL(spec.endpoint.rstrip("/"))
+    guard = AddressGuard(allow_private=environment.allow_private)
+    try:
+        guard.check_host(base.host)
+    except NodeRejected as error:
+        error.node = spec.name
+        raise
+    bearer = {"authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
+    given = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "modelyard", **bearer, **headers}
+    resolved = {name: environment.secret(value) for name, value in given.items()}
+    for name, value in resolved.items():
+        if not value.isprintable() or not value.isascii():
+            raise InvalidSpec([Problem(spec.name, name, "its secret holds characters that a header cannot have")])
+    references = [match[0] for value in given.values() for match in SECRET.finditer(value)]
+    hidden = [environment.secret(reference) for reference in {*references, *also}]
+    transport = AiohttpTransport(guard, connect_s=spec.limits.connect_s, tls=base.scheme == "https")
+    return Upstream(spec.name, transport, resolved, hidden), base
+
+
+async def probe(upstream: Upstream, method: str, url: httpx.URL, node: str) -> None:
+    """Ask an upstream whether it is there. Raises `NodeFailed` if it is not, refuses the key or answers 5xx."""
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            answer = await upstream.send(method, url)
+            await answer.aclose()
+    except NodeRejected as error:
+        # It is there, and does not know this path or method: that is no fault.
+        if error.status in (401, 403) or error.status is None:
+            raise
+    except TimeoutError:
+        raise NodeUnreachable(f"node {node!r}: the upstream did not answer within {_PROBE_S:g} s", node=node) from None
