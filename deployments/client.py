@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Literal, TypeAlias
@@ -91,8 +91,8 @@ class Client:
         self._http.close()
 
     def nodes(self) -> list[dict[str, Json]]:
-        """Return every node: name, kind, version, state, description, edges."""
-        return _items(self._json("GET", "/v1/nodes"), "nodes")
+        """Return every node: name, kind, version, serving_version, state, error, description, edges."""
+        return _items(self._json("GET", "/v1/nodes"))
 
     def node(self, name: str) -> dict[str, Json]:
         """Return one node, its spec included."""
@@ -109,13 +109,13 @@ class Client:
         return _object(self._json("DELETE", _node(name)) or {"name": name})
 
     def history(self, name: str) -> list[dict[str, Json]]:
-        """Return every version of a node."""
-        return _items(self._json("GET", f"{_node(name)}/history"), "versions")
+        """Return every version of a node, newest first."""
+        return _items(self._json("GET", f"{_node(name)}/history"))
 
     def rollback(self, name: str, to: int | None = None) -> dict[str, Json]:
         """Register an earlier version again: `to`, or the one before the present."""
-        body = {} if to is None else {"version": to}
-        return _object(self._json("POST", f"{_node(name)}/rollback", json=body))
+        params = None if to is None else {"to": to}
+        return _object(self._json("POST", f"{_node(name)}/rollback", params=params))
 
     def route(self, request: Mapping[str, Json]) -> dict[str, Json]:
         """Decide which node takes a request (`{"input"}` or `{"messages"}`) without running it."""
@@ -254,12 +254,12 @@ def _object(data: Json) -> dict[str, Json]:
     raise ServiceError("the service answered with something other than an object", status=200, code="bad_answer")
 
 
-def _items(data: Json, key: str) -> list[dict[str, Json]]:
-    """Return a list that stands alone, or under its own name, or under `data` as OpenAI's lists do."""
-    found = data.get(key, data.get("data")) if isinstance(data, Mapping) else data
-    if isinstance(found, Sequence) and not isinstance(found, str):
+def _items(data: Json) -> list[dict[str, Json]]:
+    """Return a list that stands under `data`, as OpenAI's lists do."""
+    found = data.get("data") if isinstance(data, Mapping) else None
+    if isinstance(found, list):
         return [_object(item) for item in found]
-    raise ServiceError(f"the service answered without a list of {key}", status=200, code="bad_answer")
+    raise ServiceError("the service answered without a list", status=200, code="bad_answer")
 
 
 def _refusal(response: httpx.Response) -> ServiceError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from deployments.cli.console import clean, console, state_text, styled, write_json, write_table
+from deployments.cli.console import clean, console, styled, write_json, write_table
 from deployments.cli.options import DEFAULT_URL, Json, Key, Url
 from deployments.cli.session import connect
 
@@ -54,7 +54,7 @@ def graph(
 
 
 def write_graph(out: Console, graph: Mapping[str, Any]) -> None:
-    """Write a table of the nodes and one of the edges."""
+    """Write a table of the nodes and one of the declared edges; those that modalities alone make are counted."""
     nodes = [node for node in graph.get("nodes") or () if isinstance(node, Mapping)]
     rows = [
         (
@@ -62,11 +62,11 @@ def write_graph(out: Console, graph: Mapping[str, Any]) -> None:
             styled(node.get("kind", "")),
             styled(", ".join(map(str, node.get("accepts") or ()))),
             styled(", ".join(map(str, node.get("produces") or ()))),
-            state_text(node.get("state", "")),
+            styled(node.get("description", "")),
         )
         for node in nodes
     ]
-    write_table(out, ("node", "kind", "accepts", "produces", "state"), rows)
+    write_table(out, ("node", "kind", "accepts", "produces", "description"), rows)
     edges = [edge for edge in graph.get("edges") or () if isinstance(edge, Mapping)]
     if not edges:
         return
@@ -77,8 +77,12 @@ def write_graph(out: Console, graph: Mapping[str, Any]) -> None:
             styled(edge.get("source")),
             styled(edge.get("kind"), "cyan"),
             styled(edge.get("target")),
-            styled("by modality" if edge.get("declared") is False else "declared", "dim"),
         )
         for edge in edges
+        if edge.get("declared", True)
     ]
-    write_table(out, ("from", "edge", "to", "origin"), links)
+    if links:
+        write_table(out, ("from", "edge", "to"), links)
+    if others := len(edges) - len(links):
+        text = f"{others} more feeds edge{'s' * (others != 1)} by modality alone; --json lists them"
+        out.print(styled(text, "dim"), soft_wrap=True)

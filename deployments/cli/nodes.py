@@ -207,7 +207,10 @@ def _finish(results: Sequence[Mapping[str, Any]], as_json: bool, done: str) -> N
             )
             for result in results
         ]
-        write_table(console(), ("name", "version", "state", "error"), rows)
+        out = console()
+        write_table(out, ("name", "version", "state", "error"), rows)
+        for line in (line for result in results for line in result.get("changes") or ()):
+            out.print(styled(line, "green" if line.startswith("+") else "red"), soft_wrap=True)
     if failed:
         raise typer.Exit(FAILED)
 

@@ -42,10 +42,11 @@ def wait_ready(
             listed = {str(item.get("name")): item for item in client.nodes()}
             for node in list(pending):
                 current = listed.get(node.name, {})
-                if _is_final(current, node.version):
-                    done[node.name] = node.result | current
+                state = state_of(current, node.version)
+                if state in FINAL:
+                    done[node.name] = node.result | current | {"state": state}
                     pending.remove(node)
-                display.update(node.name, str(current.get("state", "loading")), final=node.name in done)
+                display.update(node.name, state, final=state in FINAL)
             if pending and time.monotonic() >= until:
                 done |= {node.name: _late(node, timeout_s) for node in pending}
                 break
@@ -54,12 +55,19 @@ def wait_ready(
     return [done[node.name] for node in nodes]
 
 
-def _is_final(current: Mapping[str, Any], version: int | None) -> bool:
-    """Whether this is the end of the version waited for, not the state of the one before."""
-    found = current.get("version")
-    if version is not None and isinstance(found, int) and found < version:
-        return False
-    return current.get("state") in FINAL
+def state_of(current: Mapping[str, Any], version: int | None) -> str:
+    """Return the state of one version, given what the service says of the node.
+
+    A node is `ready` also while an older version serves, so the state alone does not tell about the newest.
+    """
+    state = str(current.get("state", "loading"))
+    if version is None or state not in FINAL:
+        return state
+    if (current.get("version") or 0) < version:
+        return "loading"
+    if state == "failed" or (current.get("serving_version") or 0) >= version:
+        return state
+    return "failed" if current.get("error") else "loading"
 
 
 def _late(node: Waiting, timeout_s: float) -> dict[str, Any]:

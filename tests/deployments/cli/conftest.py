@@ -82,7 +82,10 @@ TRACE = {
 }
 GRAPH = {
     "nodes": [{"name": "legal", "kind": "openai", "accepts": ["text"], "produces": ["text"], "state": "ready"}],
-    "edges": [{"source": "legal", "target": "general", "kind": "fallback", "declared": True}],
+    "edges": [
+        {"source": "legal", "target": "general", "kind": "fallback", "declared": True},
+        {"source": "legal", "target": "other", "kind": "feeds", "declared": False},
+    ],
 }
 DECISION = {
     "node": "legal",
@@ -152,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _find(self, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         service = self.service
         fixed = {
-            ("GET", "/v1/nodes"): {"nodes": list(service.nodes.values())},
+            ("GET", "/v1/nodes"): {"data": list(service.nodes.values())},
             ("POST", "/v1/route"): service.decision,
             ("POST", "/v1/plan"): PLAN,
             ("GET", "/v1/runs/r1"): service.run,
@@ -172,10 +175,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             version = nodes.get(name, {}).get("version", 0) + 1
             if "dry_run" in query:
-                return 200, {"name": name, "version": version, "state": "valid"}
+                return 200, {"name": name, "valid": True, "dry_run": True, "changes": [f"+name: {name}"]}
             state = self.service.loads.get(name, "ready")
             error = {"message": "no such file", "code": "load_failed"} if state == "failed" else None
             nodes[name] = {"name": name, "kind": body["kind"], "version": version, "state": state, "error": error}
+            nodes[name]["serving_version"] = version if state == "ready" else None
             return 202, {"name": name, "version": version, "state": "loading"}
         if name not in nodes:
             return 404, _error(f"no node is called {name!r}", "model_not_found")
@@ -183,10 +187,10 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, nodes.pop(name)
         if rest == ["history"]:
             return 200, {
-                "versions": [{"version": 2, "spec": None, "created_at": 0}, {"version": 1, "spec": {}, "author": "ann"}]
+                "data": [{"version": 2, "spec": None, "created_at": 0}, {"version": 1, "spec": {}, "author": "ann"}]
             }
         if rest == ["rollback"]:
-            nodes[name] |= {"version": 3}
+            nodes[name] |= {"version": 3, "serving_version": 3}
             return 200, {"name": name, "version": 3, "state": "loading"}
         return 200, nodes[name]
 

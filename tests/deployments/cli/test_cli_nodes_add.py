@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from deployments.cli.waiting import state_of
+
 
 @pytest.fixture
 def node_file(tmp_path):
@@ -83,16 +85,24 @@ def test_without_wait_the_answer_of_the_service_is_shown(modelyard, service, nod
 def test_dry_run_registers_nothing(modelyard, service, node_file):
     result = modelyard("nodes", "add", node_file("a.yaml", declaration("law")), "--dry-run", "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["nodes"][0]["state"] == "valid"
+    assert json.loads(result.stdout)["nodes"][0]["valid"] is True
     assert "law" not in service.nodes
     assert any("dry_run=true" in path for _, path, _ in service.seen)
+    assert "+name: law" in modelyard("nodes", "add", node_file("a.yaml", declaration("law")), "--dry-run").stdout
 
 
-def test_the_state_of_the_version_before_is_not_the_new_ones():
-    from deployments.cli.waiting import _is_final
-
-    assert not _is_final({"state": "ready", "version": 1}, 2)
-    assert _is_final({"state": "ready", "version": 2}, 2)
-    assert not _is_final({"state": "loading", "version": 2}, 2)
-    assert _is_final({"state": "failed"}, None)
-    assert not _is_final({}, None)
+@pytest.mark.parametrize(
+    ("current", "version", "state"),
+    [
+        ({}, 1, "loading"),
+        ({"state": "ready", "version": 1, "serving_version": 1}, 2, "loading"),
+        ({"state": "ready", "version": 2, "serving_version": 1}, 2, "loading"),
+        ({"state": "ready", "version": 2, "serving_version": 1, "error": "no file"}, 2, "failed"),
+        ({"state": "ready", "version": 2, "serving_version": 2}, 2, "ready"),
+        ({"state": "failed", "version": 2, "serving_version": None, "error": "no file"}, 2, "failed"),
+        ({"state": "failed", "version": 1}, 2, "loading"),
+        ({"state": "failed"}, None, "failed"),
+    ],
+)
+def test_an_older_version_that_serves_is_not_the_new_one(current, version, state):
+    assert state_of(current, version) == state

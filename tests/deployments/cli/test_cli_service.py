@@ -47,7 +47,7 @@ def test_nodes_list_shows_why_a_node_failed(modelyard, service):
 def test_rollback_names_the_version_and_waits_for_the_new_one(modelyard, service):
     result = modelyard("nodes", "rollback", "legal", "--to", "1", "--json")
     assert result.exit_code == 0
-    assert ("POST", "/v1/nodes/legal/rollback", {"version": 1}) in service.seen
+    assert ("POST", "/v1/nodes/legal/rollback?to=1", {}) in service.seen
     assert json.loads(result.stdout)["nodes"][0]["version"] == 3
 
 
@@ -205,7 +205,7 @@ def test_trace_json_is_what_the_service_says(modelyard):
 
 def test_graph_formats(modelyard):
     table = modelyard("graph").stdout
-    assert "fallback" in table and "declared" in table
+    assert "legal  fallback  general" in table and "1 more feeds edge by" in table
     assert modelyard("graph", "--format", "mermaid").stdout == "as text/vnd.mermaid\n"
     assert modelyard("graph", "--format", "dot").stdout == "as text/vnd.graphviz\n"
     assert json.loads(modelyard("graph", "--format", "json").stdout) == json.loads(modelyard("graph", "--json").stdout)

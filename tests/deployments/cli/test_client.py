@@ -67,7 +67,7 @@ def test_names_are_quoted(client, service):
     assert service.seen[-1][1] == "/v1/nodes/a%2F..%2Fb%3Fx"
 
 
-@pytest.mark.parametrize("body", ["[1]", '{"nodes": 3}', '"x"'])
+@pytest.mark.parametrize("body", ["[1]", '{"data": 3}', '"x"'])
 def test_lists_that_are_none_are_told(client, service, body):
     service.refuse = (200, body)
     with pytest.raises(ServiceError, match="service answered"):
