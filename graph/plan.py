@@ -14,6 +14,8 @@ from graph.types import Json, NodeName
 REQUEST = "request"
 """The source that stands for the request itself in a reference: `request.text`, `request.audio`."""
 MAX_TASKS = 1000
+MAX_DEPTH = 50
+"""Lists and objects inside each other in the arguments of a task."""
 _ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
 
@@ -111,6 +113,9 @@ class Plan:
             raise InvalidPlan([Problem("plan", "tasks", "is required: a list of {id, node, arguments}")])
         unknown = set(data) - {"tasks", "links", "output", "planner", "missing", "elapsed_ms"}
         problems = [Problem("plan", key, "unknown key; valid keys: tasks, output, planner") for key in sorted(unknown)]
+        missing = data.get("missing") or ()
+        if not isinstance(missing, (list, tuple)):
+            problems.append(Problem("plan", "missing", "must be a list of questions"))
         tasks = []
         for index, item in enumerate(items):
             wrong = list(_item_problems(item, f"tasks.{index}"))
@@ -120,8 +125,7 @@ class Plan:
         if problems:
             raise InvalidPlan(problems)
         output = data.get("output") or (tasks[-1].id if tasks else "")
-        missing = tuple(str(question) for question in data.get("missing") or ())
-        return cls(tuple(tasks), str(output), str(data.get("planner") or planner), missing)
+        return cls(tuple(tasks), str(output), str(data.get("planner") or planner), tuple(map(str, missing)))
 
 
 def references(value: Value) -> Iterator[Ref]:
@@ -158,6 +162,14 @@ def from_refs(value: Json) -> Value:
     return value
 
 
+def _deeper_than(depth: int, value: Any) -> bool:
+    """Say so without recursing past the limit: what a caller sends may be nested as deep as a parser allows."""
+    if not isinstance(value, (Mapping, list)):
+        return False
+    items = value.values() if isinstance(value, Mapping) else value
+    return depth == 0 or any(_deeper_than(depth - 1, item) for item in items)
+
+
 def _item_problems(item: Any, key: str) -> Iterator[Problem]:
     if not isinstance(item, Mapping):
         yield Problem("plan", key, f"is a {type(item).__name__}; a task is {{id, node, arguments}}")
@@ -167,6 +179,8 @@ def _item_problems(item: Any, key: str) -> Iterator[Problem]:
             yield Problem("plan", f"{key}.{name}", f"must be a string; got {item.get(name)!r}")
     if not isinstance(item.get("arguments") or {}, Mapping):
         yield Problem("plan", f"{key}.arguments", "must be an object")
+    if _deeper_than(MAX_DEPTH, item.get("arguments")):
+        yield Problem("plan", f"{key}.arguments", f"nested deeper than {MAX_DEPTH}")
     for name in sorted(set(item) - {"id", "node", "arguments"}):
         yield Problem("plan", f"{key}.{name}", "unknown key; a task has id, node and arguments")
 
