@@ -98,9 +98,7 @@ class Classification:
         options: dict[str, Any] = {"top_k": settings.top_k}
         if task == "token-classification":
             options = {"aggregation_strategy": settings.aggregation_strategy}
-        self.pipeline = pipeline(
-            task, model=str(path), device=settings.device or "cpu", local_files_only=True, **options
-        )
+        self.pipeline = pipeline(task, model=str(path), device=settings.device or "cpu", **options)
 
     def prepare(self, call: Call, sampling: Sampling) -> Answer:
         """Check that the text fits and return the work."""
@@ -113,8 +111,9 @@ class Classification:
             raise ContextTooLong(message, param="messages", node=self.spec.name)
 
         def answer(emit: Emit[Delta]) -> None:
-            found = [_plain(item) for item in self.pipeline(text)]
-            emit(Delta(payload=json_payload(found), usage=Usage(tokens, 0), finish_reason="stop"))
+            (found,) = self.pipeline([text])
+            labels = [_plain(item) for item in ([found] if isinstance(found, Mapping) else found)]
+            emit(Delta(payload=json_payload(labels), usage=Usage(tokens, 0), finish_reason="stop"))
 
         return answer
 
@@ -129,7 +128,7 @@ class SpeechRecognition:
         self.spec = spec
         self.max_seconds = settings.max_duration_s
         device = settings.device or "cpu"
-        self.pipeline = pipeline("automatic-speech-recognition", model=str(path), device=device, local_files_only=True)
+        self.pipeline = pipeline("automatic-speech-recognition", model=str(path), device=device)
 
     def prepare(self, call: Call, sampling: Sampling) -> Answer:
         """Find the recording and return the work, which decodes it first."""
