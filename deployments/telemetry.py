@@ -15,7 +15,9 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from prometheus_client import CollectorRegistry
 
+from deployments.otlp_metrics import MetricsExport
 from deployments.quiet_exporter import QuietExporter
 from deployments.sampling import make_sampler
 from deployments.span_store import StoreSpanExporter
@@ -38,6 +40,7 @@ class Telemetry:
 
     provider: TracerProvider
     processors: Sequence[BatchSpanProcessor]
+    metrics: MetricsExport | None = None
 
     def flush(self, timeout_s: float = SHUTDOWN_S) -> bool:
         """Write every ended span now; say whether that was done in time. Blocks: call it in a thread."""
@@ -45,7 +48,10 @@ class Telemetry:
 
     def shutdown(self, timeout_s: float = SHUTDOWN_S) -> bool:
         """Write what is left and stop, in no more than `timeout_s` seconds; say whether all was written in time."""
-        return _within(timeout_s, [processor.shutdown for processor in self.processors])
+        actions: list[Callable[[], object]] = [processor.shutdown for processor in self.processors]
+        if self.metrics is not None:
+            actions.append(self.metrics.shutdown)
+        return _within(timeout_s, actions)
 
 
 def _within(seconds: float, actions: Sequence[Callable[[], object]]) -> bool:
@@ -85,13 +91,14 @@ def configure_telemetry(
     store_url: str | None = None,
     instance_id: str = "",
     edge: bool = False,
+    registry: CollectorRegistry | None = None,
 ) -> Telemetry:
     """Install a tracer provider for this process and start exporting to the collector and the store that are named.
 
     Call it once in a process. OpenTelemetry cannot replace an installed provider, so a second call adds its exporters
     to the first call's provider, whose resource and sampler stay. `edge` is for the gateway, whose parents are
-    clients: the cap then holds for traces that they ask for, too. A `memory:` store is private to its owner, so
-    nothing is written to one.
+    clients: the cap then holds for traces that they ask for, too. `registry` holds metrics to send to the collector as
+    well. A `memory:` store is private to its owner, so nothing is written to one.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
@@ -108,7 +115,10 @@ def configure_telemetry(
         processors.append(_batched(_store_exporter(store_url), _STORE_DELAY_MS))
     for processor in processors:
         provider.add_span_processor(processor)
-    return Telemetry(provider, tuple(processors))
+    metrics = None
+    if otlp_endpoint and registry is not None:
+        metrics = MetricsExport(registry, otlp_endpoint, provider.resource)
+    return Telemetry(provider, tuple(processors), metrics)
 
 
 def _batched(exporter: SpanExporter, delay_ms: float) -> BatchSpanProcessor:

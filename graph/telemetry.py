@@ -179,7 +179,7 @@ def route_span(strategy: str, *, parent: Parent = None) -> Span:
 def set_decision(
     span: Span, *, node: str | None, probability: float, candidates: Sequence[str], out_of_scope: bool
 ) -> None:
-    """Record which node was chosen."""
+    """Record which node was chosen, and from which candidates, best first."""
     if not span.is_recording():
         return
     span.set_attributes(

@@ -9,6 +9,7 @@ from otlp import OtlpReceiver
 
 from deployments.metrics import Metrics
 from deployments.otlp_metrics import ATTRIBUTES, NAMES, MetricsExport
+from deployments.telemetry import configure_telemetry
 from graph.node_span import Observed
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, Usage
@@ -65,3 +66,10 @@ def test_a_dead_collector_is_said_once(caplog: pytest.LogCaptureFixture) -> None
         export = MetricsExport(filled().registry, endpoint, Resource({}), interval_s=0.01)
         assert export.shutdown(timeout_s=20)
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+def test_the_last_metrics_are_sent_when_telemetry_stops(no_provider: None, otlp: OtlpReceiver) -> None:
+    telemetry = configure_telemetry(service_name="x", otlp_endpoint=otlp.endpoint, registry=filled().registry)
+    assert not otlp.metrics
+    assert telemetry.shutdown()
+    assert {metric.name for metric in otlp.metrics} == {name for name, _ in NAMES.values()}
