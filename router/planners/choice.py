@@ -9,7 +9,8 @@ from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
 from graph.types import Modality, NodeName
 from router.planners.clauses import Clause, join
-from router.planners.media import takes
+from router.planners.lexicon import BARE
+from router.planners.media import takes, transcribes
 from router.types import Scores
 
 CONFIDENT = 0.5
@@ -45,6 +46,8 @@ def ranked(clauses: Sequence[Clause], scores: Scores) -> list[Ranked]:
     for clause, row, scope in zip(clauses, scores.probabilities, scores.in_scope, strict=True):
         probabilities = {label: float(value) for label, value in zip(scores.labels, row, strict=True)}
         item = Ranked(clause, probabilities, float(scope))
+        if found and BARE.match(clause.text) and not transcribes(found[-1].clause.text):
+            item = replace(found[-1], clause=clause)
         if found and clause.soft and not _apart(found[-1], item):
             found[-1] = replace(found[-1], clause=join(found[-1].clause, clause))
         else:

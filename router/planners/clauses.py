@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from router.planners.lexicon import (
     ABBREVIATION,
+    COMMAND_SHAPE,
     CONSTRAINT,
     FILLER,
     FOREIGN_JOINT,
@@ -44,7 +45,8 @@ _INLINE_ITEM = re.compile(r"(?:(?<=\s)|(?<=^))(?:\(\d{1,2}\)|\d{1,2}[.)])\s+(?=[
 _SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]" + HIDDEN + r"]{0,3}\s+|(?<=[。！？])\s*|\s*[;；]\s*|\n\s*\n")
 _LEAD = (
     r"(?:(?:please|kindly|also|then|next|finally|lastly|afterwards?|after that|after this|subsequently|additionally|"
-    r"in addition|based on (?:that|this|it)|at the end|in the end)\b[\s,]*)"
+    r"in addition|step \d+|(?:first|second|third)(?:ly)?(?=,)|based on (?:that|this|it)|at the end|"
+    r"in the end)\b[\s,:]*)"
 )
 _JOINT = re.compile(
     r"(?i)\s*,?\s+(?:(?:and|but|plus|as well as)\s+(?="
@@ -55,14 +57,16 @@ _JOINT = re.compile(
 )
 _LEADS = re.compile("(?i)" + _LEAD + "+")
 _OBJECT = re.compile(
-    r"(?i)\s+(?:(?:out|up|down|for|about|at|to|me|us|you|him|her)\s+)?(?:a|an|the|this|that|these|those|it|its|them|me|us|my|your|our|his|"
+    r"(?i)\s+(?:(?:out|up|down|for|about|at|to|me|us|you|him|her)\s+)?(?:a|an|the|this|that|these|those|it|its|"
+    r"them|me|us|my|your|our|his|"
     r"her|their|any|all|each|every|some|one|two|three|what|which|how|why|where|whether|who|when|if|\d|(?-i:[A-Z])|"
     + HIDDEN
     + ")"
 )
 _OPEN = re.compile(r"(?i)\b(?:to|can|could|should|must|will|would|may|might|that|which|who|how to)\s+(?:\w+ly\s+)?\w+")
 _SENTENCE_START = re.compile(
-    r"(?i)(?:what|how|why|when|where|who|which)\b|(?:is|are|does|do|can|could|should|would)\s+(?:a|an|the|it|i|we|you|my|this)\b"
+    r"(?i)(?:what|how|why|when|where|who|which)\b|(?:is|are|does|do|can|could|should|would)\s+(?:a|an|the|it|i|we|"
+    r"you|my|this)\b"
 )
 
 
@@ -133,11 +137,13 @@ class Splitter:
         right = window[lead.end() :] if lead else window
         if not self._asks(left) and not WISH.match(left):
             return "firm" if lead and ORDER.search(lead[0]) and self._imperative(right) else ""
-        if len(_content(left)) < 2 or not self._begins(right, bool(lead)):
+        if len(_content(left)) < 2 or not self._begins(left, right, bool(lead)):
             return ""
         return "firm" if lead else "soft" if self._open(left) else "firm"
 
-    def _begins(self, right: str, led: bool) -> bool:
+    def _begins(self, left: str, right: str, led: bool) -> bool:
+        if re.match(r"(?i)(?:which|who|where|when)\b", right):
+            return led or QUESTION.match(left) is not None
         if _SENTENCE_START.match(right) or WISH.match(right):
             return led or bool(
                 re.match(r"(?i)(?:what|how|why|could|can|would|is|are|do|does|please|i|should)\b", right)
@@ -170,7 +176,11 @@ class Splitter:
         begin = lead.end() if lead and lead.end() < end else start
         shown = masked[begin:end]
         constraint = CONSTRAINT.match(shown) is not None
-        asks = self._asks(shown) or bool(WISH.match(shown)) or shown.rstrip().endswith(("?", "？"))
+        asks = (
+            self._asks(shown)
+            or bool(WISH.match(shown) or COMMAND_SHAPE.match(shown))
+            or shown.rstrip().endswith(("?", "？"))
+        )
         return Clause(text[begin:end].strip(" ,;\n\t"), ordered, soft, asks and not constraint, glue)
 
 

@@ -33,7 +33,10 @@ _INNER = re.compile(
     r"[^.]*?\b(?:it|its|them|they)\b"
 )
 _RELATIVE = re.compile(r"(?i)\b(?:that|which|who)\s+\w+s?\b")
-_INDEFINITE = re.compile(r"(?i)\b(?:a|an|some)\s+((?:[\w-]+\s+){0,3}?[\w-]+)")
+_INDEFINITE = re.compile(r"(?i)\b(?:a|an|some)\s+((?:[\w-]+\s+){0,3}[\w-]+)")
+_PHRASE_END = re.compile(
+    r"(?i)\b(?:that|which|to|for|of|about|with|in|from|and|or|on|who|as|by|between|where|when|using|under|into|at|it|me)\b"
+)
 _DEFINITE = re.compile(r"(?i)\b(?:the|that|this|these|those|your|its|both|said)\s+((?:[\w-]+\s+){0,2}[\w-]+)")
 _COMPLEMENT = re.compile(
     r"(?i)\b(?:that|which|who|to|for|of|about|between|whether|with|in|on|from|how|why|what|when|where)\s+(?!(?:me|"
@@ -166,12 +169,16 @@ def _made_by(text: str) -> frozenset[str]:
     made = {noun for stem, nouns in PRODUCTS.items() if rest.startswith(stem) for noun in nouns}
     first = _INDEFINITE.search(rest[:160])
     if first and not rest.startswith(("what", "is ", "does", "can", "how")):
-        cut = re.split(r"(?i)\b(?:that|which|to|for|of|about|with|in|from|and|on|who|as|by)\b", first[1])[0].split()
-        made |= set(cut[-2:])
+        made |= set(_noun_phrase(first)[-2:])
     for family in FAMILIES:
         if made & family:
             made |= family
     return frozenset(made)
+
+
+def _noun_phrase(indefinite: re.Match[str]) -> list[str]:
+    """Return the words of "a …" up to what describes it."""
+    return _PHRASE_END.split(indefinite[1])[0].split()
 
 
 def stands_alone(text: str) -> bool:
@@ -183,7 +190,8 @@ def stands_alone(text: str) -> bool:
     if not TRANSFORM.match(rest):
         return True
     made = _INDEFINITE.search(rest)
-    if made and made[1].split()[-1].lower() not in PLAIN_PRODUCT and len(rest.split()) > 3:
+    noun = _noun_phrase(made)[-1:] if made else []
+    if noun and noun[0].lower() not in PLAIN_PRODUCT and len(rest.split()) > 3:
         return True
     return _COMPLEMENT.search(rest) is not None
 

@@ -114,7 +114,10 @@ class _Drafting:
         earlier = [ref for past in sorted(need.earlier) for ref in self.outputs[past]]
         kinds = self._kinds(index)
         before = self.assembly.node_of(earlier[0]) if earlier else None
-        node = self.chooser.choose(item, kinds, before)
+        written = (
+            "transcript" in item.clause.text[:SCORED_CHARACTERS].lower()
+        )  # asks about text, so not for a hearing node
+        node = self.chooser.choose(item, () if written else kinds, before)
         if node is None:
             self.assembly.ask(f"{self._quote(index)}: no node here is made for this.")
             return []

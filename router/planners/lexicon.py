@@ -38,7 +38,7 @@ VERBS = words("""
 
 NOUNISH = words("""
     answer address book call change check count cut design draft draw email estimate file filter format help highlight
-    invite label list look make measure merge move name order outline pay pick plan play plot post present print
+    invite label look make measure merge move name order outline pay pick plan play plot post present print
     process quote rank rate read record rent repair replace reply report request research reserve reset return review
     run save say score search segment set share show sketch sort split start state stop store sum test track transfer
     turn update upload use watch
@@ -64,6 +64,18 @@ QUESTION = compile(
     r"may|am)"
     r"(?:'s|\b)"
 )
+COMMAND_SHAPE = compile(
+    r"(?i)(?!(?:i|you|he|she|it|we|they|there|here|this|that|these|those|the|a|an|my|our|your|his|her|its|their|"
+    r"one|all|both|some|"
+    r"in|on|at|with|as|for|if|when|while|since|because|after|before|under|over|about|by|from|to|of|like|unlike|"
+    r"during|into|"
+    r"not|never|is|was|are|were|has|had|have|and|but|or|so|where|although|though|than|per|via|within|without|"
+    r"until|through|"
+    r"against|between|among|upon|also|yes|no|hello|hi|thanks|only|just|even|maybe|perhaps|both|such|quite|"
+    r"\w+(?:ed|ing|ly|s))\b)"
+    r"[a-z]{2,12}\s+(?:me|us|a|an|the|my|our)\s+\w"
+)
+"""Looks like a command whose verb is not in the list: "Sing a song"."""
 WISH = compile(
     r"(?i)(?:i|we)(?:'d| would)? (?:need|want|like|wish|have to|also need|also want|also have to|also like)\b"
     r"|(?:could|can|would|will) you\b|let me\b|let's\b|please\b|help me\b"
@@ -138,6 +150,11 @@ EXPLETIVE = compile(
     r"true)\b"
     r"|\bit takes\b|\bwhat time is it\b|\bhow (?:far|long|much) is it\b|\bdoes it take\b|\bthat is\b,?"
 )
+BARE = compile(
+    r"(?i)[\w-]+\s+(?:it|this|that|them|these|those)(?:\s+(?:too|as well|out|again|properly|carefully|"
+    r"briefly))?[.!?]*$"
+)
+"""A verb and a pronoun: what it is about, and so its node, is known only from the clause before."""
 EVERYTHING = compile(
     r"(?i)\b(?:the above|all of (?:the above|it|them|this|that)|everything|all (?:the )?(?:results|answers|"
     r"outputs|findings)|"
