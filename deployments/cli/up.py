@@ -12,11 +12,12 @@ import typer
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from deployments.cli.console import console, write_error
+from deployments.cli.console import console, write_error, write_json
 from deployments.cli.options import FAILED, Json
 from deployments.cli.up_display import JsonDisplay, UpDisplay
+from deployments.cli.validate import problem_json, write_problems
 from deployments.settings import Settings
-from graph.errors import InvalidRequest, ModelyardError
+from graph.errors import InvalidRequest, InvalidSpec, ModelyardError
 
 FIRST = ("nodes", "host", "port", "store", "address", "allow_private")
 """Settings that `--help` lists first."""
@@ -51,11 +52,22 @@ def start(options: dict[str, Any], *, as_json: bool = False) -> None:
     with JsonDisplay() if as_json else UpDisplay(console()) as display:
         try:
             code = serve_forever(settings, display.handle)
+        except InvalidSpec as error:
+            display.close()
+            _report(error, as_json)
+            code = FAILED
         except ModelyardError as error:
             display.close()
             write_error(error.message, as_json=as_json, code=error.code, param=error.param)
             code = FAILED
     raise typer.Exit(code)
+
+
+def _report(error: InvalidSpec, as_json: bool) -> None:
+    if as_json:
+        write_json({"ok": False, "problems": [problem_json(problem) for problem in error.problems]})
+    else:
+        write_problems(error.problems)
 
 
 def _as_setting(value: Any) -> Any:

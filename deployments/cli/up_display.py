@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,29 +14,8 @@ from rich.text import Text
 
 from deployments.cli.console import clean, state_text, styled, write_json_line
 
-
-class Event(Protocol):
-    """What happened in the service; `deployments.service.ServiceEvent` is one."""
-
-    @property
-    def kind(self) -> str:
-        """starting, ray, gateway, node, ready, stopping, stopped, warning or error."""
-
-    @property
-    def message(self) -> str:
-        """The event in words."""
-
-    @property
-    def node(self) -> str | None:
-        """The node concerned."""
-
-    @property
-    def state(self) -> str | None:
-        """The node's state: loading, ready or failed."""
-
-    @property
-    def data(self) -> Mapping[str, Any]:
-        """At `ready`, where everything is."""
+if TYPE_CHECKING:
+    from deployments.service import ServiceEvent
 
 
 class JsonDisplay:
@@ -48,7 +27,7 @@ class JsonDisplay:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def handle(self, event: Event) -> None:
+    def handle(self, event: ServiceEvent) -> None:
         """Write one event."""
         fields = {"kind": event.kind, "message": event.message, "node": event.node, "state": event.state}
         write_json_line(fields | {"data": dict(event.data)})
@@ -84,7 +63,7 @@ class UpDisplay:
             live, self._live = self._live, None
             live.stop()
 
-    def handle(self, event: Event) -> None:
+    def handle(self, event: ServiceEvent) -> None:
         """Show one event. May be called from any thread."""
         if event.kind == "node" and event.node:
             self._node(event)
@@ -107,14 +86,15 @@ class UpDisplay:
             table.add_row(f"  {name}", state_text(state), styled(message, "dim"))
         return Group(self._spinner, table)
 
-    def _node(self, event: Event) -> None:
+    def _node(self, event: ServiceEvent) -> None:
         state = event.state or "loading"
-        self._nodes[str(event.node)] = (state, event.message)
+        message = event.message if event.message != state else ""
+        self._nodes[str(event.node)] = (state, message)
         if self._live is None or state == "failed":
             line = Text.assemble("node ", (clean(event.node), "bold"), " ", state_text(state))
-            self._print(line.append(f": {clean(event.message)}") if event.message else line)
+            self._print(line.append(f": {clean(message)}") if message else line)
 
-    def _ready(self, event: Event) -> None:
+    def _ready(self, event: ServiceEvent) -> None:
         rows = [(name.replace("_", " "), _value(value)) for name, value in event.data.items()]
         title = clean(event.message or "ready")
         if not self._console.is_terminal:

@@ -1,39 +1,29 @@
 """`up`: settings in, events shown, the service's code out. The service itself is tested elsewhere."""
 
 import json
-import sys
-from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from rich.console import Console
 
 from deployments.cli.up_display import UpDisplay
+from deployments.service import ServiceEvent
 from deployments.settings import Settings
-from graph.errors import ModelyardError
-
-
-@dataclass
-class Event:
-    kind: str
-    message: str = ""
-    node: str | None = None
-    state: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
-
+from graph.errors import InvalidSpec, ModelyardError, Problem
 
 EVENTS = [
-    Event("starting", "starting Ray"),
-    Event("node", "", "legal", "loading"),
-    Event("node", "", "general", "loading"),
-    Event("node", "no such file: x.gguf", "legal", "failed"),
-    Event("node", "", "general", "ready"),
-    Event("warning", "no key is set"),
-    Event("ready", "ready", data={"url": "http://127.0.0.1:8000", "openai_base_url": "http://127.0.0.1:8000/v1"}),
-    Event("stopping", "draining"),
-    Event("stopped", "stopped"),
+    ServiceEvent("starting", "starting Ray"),
+    ServiceEvent("node", "loading", "legal", "loading"),
+    ServiceEvent("node", "", "general", "loading"),
+    ServiceEvent("node", "no such file: x.gguf", "legal", "failed"),
+    ServiceEvent("node", "ready", "general", "ready"),
+    ServiceEvent("warning", "no key is set"),
+    ServiceEvent(
+        "ready", "ready", data={"url": "http://127.0.0.1:8000", "openai_base_url": "http://127.0.0.1:8000/v1"}
+    ),
+    ServiceEvent("stopping", "draining"),
+    ServiceEvent("stopped", "stopped"),
 ]
 
 
@@ -50,7 +40,7 @@ def started(monkeypatch):
             raise found.error
         return found.code
 
-    monkeypatch.setitem(sys.modules, "deployments.service", SimpleNamespace(serve_forever=serve_forever))
+    monkeypatch.setattr("deployments.service.serve_forever", serve_forever)
     for name in Settings.model_fields:
         monkeypatch.delenv(f"MODELYARD_{name.upper()}", raising=False)
     return found
@@ -129,6 +119,16 @@ def test_the_code_of_the_service_is_the_exit_code(cli, started):
     failed = cli("up")
     assert failed.exit_code == 1
     assert "error: port 8000 is taken" in failed.stderr
+
+
+def test_problems_of_node_files_are_a_table(cli, started):
+    started.error = InvalidSpec([Problem("a.yaml", "kind", "is not installed"), Problem("b.yaml", "", "is empty")])
+    failed = cli("up")
+    assert failed.exit_code == 1
+    assert "a.yaml  kind  is not installed" in failed.stdout
+    assert "2 problems" in failed.stderr
+    last = cli("up", "--json").stdout.partition('"stopped"')[2]
+    assert '"file": "b.yaml"' in last
 
 
 def test_a_terminal_shows_nodes_while_they_load_and_a_panel_when_ready():
