@@ -69,7 +69,7 @@ class Client:
     ) -> None:
         self._url = url
         self._sleep = sleep
-        headers = {"authorization": f"Bearer {key}"} if key else {}
+        headers = {"authorization": f"Bearer {_checked(key)}"} if key else {}
         timeout = httpx.Timeout(timeout_s, connect=connect_s)
         try:
             # A proxy from the environment cannot reach this machine's own loopback address.
@@ -77,8 +77,6 @@ class Client:
             self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trust_env)
         except BAD_URLS as error:
             raise ServiceError(f"{url!r} is not an address: {error}", code="bad_url") from error
-        except (UnicodeEncodeError, ValueError):
-            raise ServiceError("the API key holds characters that a header cannot carry", code="bad_key") from None
 
     def __enter__(self) -> Client:
         return self
@@ -229,6 +227,14 @@ def _seen(id: str, last: str) -> bool:
 
 def _node(name: str) -> str:
     return f"/v1/nodes/{quote(name, safe='')}"
+
+
+def _checked(key: str) -> str:
+    """Refuse a key that no header can carry here, because the transport's error would show it."""
+    key = key.strip()
+    if not key.isascii() or not key.isprintable():
+        raise ServiceError("the API key holds characters that a header cannot carry", code="bad_key")
+    return key
 
 
 def _is_loopback(host: str) -> bool:

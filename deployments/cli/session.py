@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from deployments.cli.console import write_error
-from deployments.cli.options import FAILED, UNREACHABLE
+from deployments.cli.options import FAILED, UNREACHABLE, USAGE
 
 if TYPE_CHECKING:
     from deployments.client import Client
@@ -30,6 +30,8 @@ def connect(url: str, key: str | None, as_json: bool = False) -> Iterator[Client
         elif error.status in (401, 403) and not as_json:
             message += "\nGive a key with --key or MODELYARD_API_KEY."
         write_error(message, as_json=as_json, code=error.code, param=error.param)
+        if error.code in ("bad_url", "bad_key"):
+            raise typer.Exit(USAGE) from error
         raise typer.Exit(UNREACHABLE if error.unreachable else FAILED) from error
 
 
