@@ -103,9 +103,7 @@ def save_recogniser(folder: Path) -> Path:
 def save_embedder(folder: Path) -> Path:
     """Save a sentence-transformers model over a BERT of one layer: 16 dimensions, at most 64 tokens."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
 
     inner = save_classifier(folder / "inner", tokens=False)
-    transformer = Transformer(str(inner), max_seq_length=64)
-    SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu").save(str(folder / "model"))
+    SentenceTransformer(str(inner), device="cpu").save(str(folder / "model"))
     return folder / "model"

@@ -121,7 +121,9 @@ class EmbeddingNode:
         return [self.params.prompt + text for text in texts]
 
     def _embed(self, model: Any, texts: list[str], dimensions: Any, emit: Emit[Delta]) -> None:
-        size = model.get_embedding_dimension()
+        # Named so since sentence-transformers 5; the old name warns there.
+        measure = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+        size = measure()
         if dimensions not in (None, size):
             message = f"node {self.spec.name!r} gives vectors of {size} dimensions only"
             raise UnsupportedParameter(message, param="dimensions", node=self.spec.name)

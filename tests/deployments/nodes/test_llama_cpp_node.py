@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import json
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -210,11 +211,11 @@ async def test_cancelled_generation_stops_computing(monkeypatch: pytest.MonkeyPa
 async def test_cancelled_prompt_stops_computing(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = make(params={"n_parallel": 1, "n_batch": 32})
     await alone.load()
-    chunks = count_chunks(alone, monkeypatch)
+    begun = threading.Event()
+    chunks = count_chunks(alone, monkeypatch, begun)
     stream = alone.run(ask("word " * 900))
     waiting = asyncio.ensure_future(anext(stream))
-    while not chunks:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(begun.wait, 60)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -224,7 +225,9 @@ async def test_cancelled_prompt_stops_computing(monkeypatch: pytest.MonkeyPatch)
     await alone.aclose()
 
 
-def count_chunks(node: LlamaCppNode, monkeypatch: pytest.MonkeyPatch) -> list[Chunk]:
+def count_chunks(
+    node: LlamaCppNode, monkeypatch: pytest.MonkeyPatch, begun: threading.Event | None = None
+) -> list[Chunk]:
     server = node._server
     assert server is not None
     chunks: list[Chunk] = []
@@ -233,6 +236,8 @@ def count_chunks(node: LlamaCppNode, monkeypatch: pytest.MonkeyPatch) -> list[Ch
     def counted(body: Any, on_chunk: Callable[[Chunk], bool]) -> None:
         def receive(chunk: Chunk) -> bool:
             chunks.append(chunk)
+            if begun is not None:
+                begun.set()
             return on_chunk(chunk)
 
         chat(body, receive)
@@ -260,7 +265,7 @@ async def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match="not a GGUF file"):
         await make(model=str(text)).load()
     text.write_bytes(b"GGUF" + bytes(64))
-    with pytest.raises(InvalidSpec, match="cannot load m.gguf"):
+    with pytest.raises(InvalidSpec, match=r"cannot load m\.gguf"):
         await make(model=str(text)).load()
     (tmp_path / "two.gguf").write_bytes(b"GGUF")
     with pytest.raises(InvalidSpec, match=r"m\.gguf, two\.gguf"):

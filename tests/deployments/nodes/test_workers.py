@@ -22,7 +22,7 @@ async def test_items_come_in_order_and_then_the_error() -> None:
     seen = []
     with pytest.raises(ValueError, match="broken"):
         async for item in workers.stream(work):
-            seen.append(item)
+            seen += [item]
     assert seen == [1, 2]
     await workers.aclose()
 
