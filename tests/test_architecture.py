@@ -150,7 +150,7 @@ def test_the_rules_catch_what_they_are_for(path: str, source: str, expected: str
         ("deployments/app.py", "@serve.deployment\nclass A: ...\nA.bind()"),
         (
             "deployments/x.py",
-            "import ray, fastapi, httpx\nfrom router.types import Scores\nimport os\nos.getpid()\nprobe.bind(('::1', 0))",
+            "import ray, httpx\nfrom router.types import Scores\nimport os\nos.getpid()\nprobe.bind(('::1', 0))",
         ),
         ("graph/x.py", "x = 1\n" * 300),
     ],

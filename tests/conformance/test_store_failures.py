@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,3 +208,34 @@ async def test_expired_rows_are_freed(tmp_path: Path, monkeypatch: pytest.Monkey
         assert reader.execute("SELECT * FROM items").fetchall() == []
         assert reader.execute("SELECT * FROM counters").fetchall() == []
     reader.close()
+
+
+ENDLESS_WRITER = """
+import asyncio, sys
+from graph.stores import open_store
+async def main():
+    store = await open_store(sys.argv[1])
+    while True:
+        print(await store.append("log", [b"x"] * 3), flush=True)
+asyncio.run(main())
+"""
+
+
+async def test_what_was_acknowledged_survives_a_killed_process(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/state.db"
+    writer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ENDLESS_WRITER, url, stdout=asyncio.subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    acknowledged = [int(await writer.stdout.readline()) for _ in range(50)]
+    writer.kill()
+    acknowledged += [
+        int(line) for line in (await writer.stdout.read()).splitlines(keepends=True) if line.endswith(b"\n")
+    ]
+    await writer.wait()
+    store = await open_store(url)
+    ids = [id for id, _ in await store.read("log", limit=1_000_000)]
+    assert ids == list(range(1, len(ids) + 1))
+    assert len(ids) >= acknowledged[-1]
+    assert len(ids) % 3 == 0  # and nothing by halves
+    await store.aclose()
