@@ -8,6 +8,7 @@ redirect is followed, no proxy is taken from the environment, no cookie is kept,
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
@@ -24,6 +25,7 @@ MAX_BODY_BYTES: Final = 32 * 2**20
 """Largest answer that is read whole."""
 MAX_ERROR_BYTES: Final = 64 * 2**10
 _LARGE_REQUEST: Final = 2**20
+_INFLATED: Final = 2**16
 _DNS_TTL_S: Final = 10
 _KEEPALIVE_S: Final = 15.0
 
@@ -100,8 +102,9 @@ class Answer:
     def __init__(self, response: httpx.Response, node: str) -> None:
         self._response = response
         self._node = node
-        encoded = response.headers.get("content-encoding", "identity").lower() not in ("identity", "")
-        self._pieces = response.aiter_bytes() if encoded else response.stream.__aiter__()  # type: ignore[union-attr]
+        raw = response.stream.__aiter__()  # type: ignore[union-attr]
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        self._pieces = raw if encoding in ("identity", "") else _inflated(raw, encoding)
 
     @property
     def media_type(self) -> str:
@@ -141,6 +144,26 @@ class Answer:
     async def aclose(self) -> None:
         """Close the answer; cuts the connection unless the body was read to its end."""
         await self._response.aclose()
+
+
+async def _inflated(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """Decompress a body in small steps, so that a bomb is noticed before it has grown."""
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise httpx.DecodingError(f"content-encoding {encoding!r} was not asked for")
+    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, as its header says
+    try:
+        async for piece in pieces:
+            while piece and not inflater.eof:
+                inflated = inflater.decompress(piece, _INFLATED)
+                piece = inflater.unconsumed_tail
+                if inflated:
+                    yield inflated
+        if rest := inflater.flush():
+            yield rest
+    except zlib.error as error:
+        raise httpx.DecodingError(str(error)) from error
+    if not inflater.eof:
+        raise httpx.DecodingError("the compressed body ends too soon")
 
 
 class Upstream:

@@ -73,7 +73,7 @@ def open_upstream(
         error.node = spec.name
         raise
     bearer = {"authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
-    given = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "modelyard", **bearer, **headers}
+    given = {"accept": "*/*", "accept-encoding": "gzip", "user-agent": "modelyard", **bearer, **headers}
     resolved = {name: environment.secret(value) for name, value in given.items()}
     for name, value in resolved.items():
         if not value.isprintable() or not value.isascii():

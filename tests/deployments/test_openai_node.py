@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 import pytest
 from raw_upstream import Handler, RawUpstream, Seen, Wire, raw_upstream
 
@@ -449,15 +451,33 @@ async def test_an_answer_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert "larger than" in error.message
 
 
-async def test_a_compressed_answer_is_read_and_a_bomb_is_not() -> None:
-    import orjson
-
-    deltas, _ = await ask(answering(200, gzip.compress(orjson.dumps(COMPLETION)), content_encoding="gzip"))
+async def test_a_compressed_answer_is_read() -> None:
+    packed = gzip.compress(orjson.dumps(COMPLETION))
+    deltas, _ = await ask(answering(200, packed, content_encoding="gzip"))
     assert deltas[0].text == "Grüß Gott 你好"
-    error = await failure(answering(200, gzip.compress(b" " * 2**26), content_encoding="gzip"))
-    assert isinstance(error, NodeRejected)
-    error = await failure(answering(200, b"not gzip at all", content_encoding="gzip"))
-    assert type(error) is StreamBroken
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [(b"not gzip at all", "gzip"), (gzip.compress(orjson.dumps(COMPLETION))[:-9], "gzip"), (b"x", "br")],
+)
+async def test_an_answer_that_cannot_be_decompressed(body: bytes, encoding: str) -> None:
+    assert type(await failure(answering(200, body, content_encoding=encoding))) is StreamBroken
+
+
+async def test_a_bomb_is_noticed_before_it_has_grown() -> None:
+    bomb = gzip.compress(b" " * 2**26)
+
+    async def handler(_: Seen, wire: Wire) -> None:
+        await wire.reply(bomb, content_encoding="gzip")
+
+    tracemalloc.start()
+    try:
+        error = await failure(handler)
+        assert isinstance(error, NodeRejected)
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_large_request_arrives_whole() -> None:
