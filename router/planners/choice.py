@@ -10,7 +10,7 @@ from graph.spec import NodeSpec
 from graph.types import Modality, NodeName
 from router.planners.clauses import Clause, join
 from router.planners.lexicon import BARE
-from router.planners.media import takes, transcribes
+from router.planners.media import converts, takes, transcribes
 from router.types import Scores
 
 CONFIDENT = 0.5
@@ -91,7 +91,7 @@ class Chooser:
 
     def converter(self, item: Ranked | None, modality: Modality) -> NodeName | None:
         """Return the node that turns an attachment into text: one made for it, before one that also takes text."""
-        able = [spec for spec in self.graph if takes(spec, modality) and not spec.is_tool]
+        able = [spec for spec in self.graph if converts(spec, modality)]
         texts = [spec for spec in able if Modality.TEXT in spec.produces] or able
         made_for_it = [spec for spec in texts if Modality.TEXT not in spec.accepts] or texts
         return item.best(made_for_it) if item else min((spec.name for spec in made_for_it), default=None)

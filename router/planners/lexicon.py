@@ -72,7 +72,7 @@ COMMAND_SHAPE = compile(
     r"not|never|is|was|are|were|has|had|have|and|but|or|so|where|although|though|than|per|via|within|without|"
     r"until|through|"
     r"against|between|among|upon|also|yes|no|hello|hi|thanks|only|just|even|maybe|perhaps|both|such|quite|"
-    r"\w+(?:ed|ing|ly|s))\b)"
+    r"\w{2,}(?:ed|ing|ly)|\w{3,}s)\b)"
     r"[a-z]{2,12}\s+(?:me|us|a|an|the|my|our)\s+\w"
 )
 """Looks like a command whose verb is not in the list: "Sing a song"."""

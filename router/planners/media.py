@@ -45,6 +45,12 @@ def takes(spec: NodeSpec, modality: Modality) -> bool:
     return modality.value in spec.signature()
 
 
+def converts(spec: NodeSpec, modality: Modality) -> bool:
+    """Whether an attachment of this modality, and perhaps a prompt, is all that a task of this model needs."""
+    needed = {name for name, argument in spec.signature().items() if argument.required}
+    return not spec.is_tool and takes(spec, modality) and needed <= {modality.value, "prompt"}
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """A way for an attachment to reach a node: the nodes it passes first; none if the node takes it itself."""
@@ -65,7 +71,7 @@ def chain_to(
     order = {name: rank for rank, name in enumerate(preferred)}
     found: list[tuple[int, bool, int, str, tuple[NodeName, ...]]] = []
     for spec in graph:
-        if not takes(spec, modality) or spec.is_tool or spec.name == target:
+        if not converts(spec, modality) or spec.name == target:
             continue
         path = graph.path(spec.name, target)
         if path and not any(graph[name].is_tool or not _passable(graph[name]) for name in path[1:-1]):

@@ -8,9 +8,9 @@ from typing import TypeAlias
 from graph.errors import NoNodeFits
 from graph.model_graph import ModelGraph
 from graph.plan import Plan, Ref
-from graph.types import Call, Modality
+from graph.types import Call, Modality, NodeName
 from router.planners.assembly import Assembly, prompt_of
-from router.planners.media import attached
+from router.planners.media import attached, converts
 from router.types import Decision
 
 Decide: TypeAlias = Callable[[Call, ModelGraph], Awaitable[Decision]]
@@ -36,7 +36,7 @@ class SinglePlanner:
         for kind, refs in attached(call).items():
             if kind.value in node.signature() and not node.is_tool:
                 direct[kind] = list(refs)
-            elif decision.via and kind in graph[decision.via[0]].accepts:
+            elif _passes(graph, decision.via, kind):
                 context += [assembly.carry(ref, kind, decision.via) for ref in refs]
             else:
                 direct.setdefault(kind, list(refs)) if node.is_tool else assembly.ask(f"{node.name} takes no {kind}.")
@@ -47,3 +47,10 @@ class SinglePlanner:
         if not made:
             raise NoNodeFits(" ".join(assembly.missing))
         return assembly.plan(self.name)
+
+
+def _passes(graph: ModelGraph, via: tuple[NodeName, ...], kind: Modality) -> bool:
+    """Whether an attachment can go through these nodes, and what comes out of each into the next."""
+    if not via or not converts(graph[via[0]], kind):
+        return False
+    return all("prompt" in graph[name].signature() for name in via[1:])
