@@ -24,9 +24,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(model: Path | str, **params: Any) -> EmbeddingNode:
-    spec = NodeSpec(
-        name="n", kind="embedding", description="d", model=str(model), produces=["json"], params={"device": "cpu"} | params
-    )  # fmt: skip
+    params = {"device": "cpu"} | params
+    fields: dict[str, Any] = {"model": str(model), "produces": ["json"], "params": params}
+    spec = NodeSpec(name="n", kind="embedding", description="d", **fields)
     return EmbeddingNode(spec, NodeEnvironment(secret=lambda text: text))
 
 

@@ -172,7 +172,7 @@ async def test_only_recognisers_transcribe(decoder: Path) -> None:
 
 async def test_wrong_model_for_the_task_says_so(tmp_path: Path) -> None:
     model = tiny_models.save_classifier(tmp_path, tokens=False)
-    with pytest.raises(InvalidSpec, match="cannot load .* for task 'text2text-generation'") as caught:
+    with pytest.raises(InvalidSpec, match=r"cannot load .* for task 'text2text-generation'") as caught:
         await loaded(model, "text2text-generation")
     assert caught.value.problems[0].key == "model"
 
