@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from deployments.invoke.breaker import CircuitBreaker
@@ -28,6 +27,7 @@ from graph.spec import NodeSpec
 from graph.stores import make_store
 from graph.tracing import traced
 from graph.types import NodeName
+from router.encoders import load_encoder
 from router.planners.learned import LearnedPlanner
 from router.planners.llm import LLMPlanner
 from router.policy import Policy
@@ -60,6 +60,7 @@ class Gateway:
             store_url=settings.store,
             instance_id=f"{socket.gethostname()}-{os.getpid()}",
             edge=True,
+            registry=self.metrics.registry,
         )
         self._assemble(settings)
 
@@ -148,6 +149,10 @@ class Gateway:
         self.snapshot = snapshot
         self.ready = True
 
+    async def flush_spans(self) -> None:
+        """Write the spans that have ended, so that a trace asked for now is whole."""
+        await asyncio.to_thread(self._telemetry.flush)
+
     def failed(self) -> dict[NodeName, str]:
         """Return the nodes of this process that could not be loaded, and why."""
         return self._placement.failed
@@ -166,12 +171,6 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-def _encoder(settings: Settings) -> Callable[[], Encoder]:
-    """Return how to load the encoder: later, and not on the event loop."""
-
-    def load() -> Encoder:
-        from router.encoders import load_encoder
-
-        return load_encoder(resolve_model(settings.encoder_reference()))
-
-    return load
+def _encoder(settings: Settings) -> Encoder:
+    """Return the sentence encoder; its files are found now, the model itself is loaded by the first fit."""
+    return load_encoder(resolve_model(settings.encoder_reference()))

@@ -66,6 +66,11 @@ def error_response(error: errors.ModelyardError) -> Response:
     return JSONResponse(error_body(error), status_of(error)[0], headers)
 
 
+def bug_response(error: Exception) -> Response:
+    """Return the answer to a request that met a bug; its details are in the log alone."""
+    return error_response(errors.ModelyardError(f"internal error: {type(error).__name__}"))
+
+
 def invalid(error: ValidationError | RequestValidationError, prefix: tuple[str, ...] = ()) -> errors.InvalidRequest:
     """Translate a failed validation: the first field at fault is `param`, the message names all."""
     items = error.errors()
@@ -99,13 +104,7 @@ def install(app: FastAPI) -> None:
         body = {"error": {"message": str(error.detail), "type": kind, "param": None, "code": None}}
         return JSONResponse(body, error.status_code, dict(error.headers or {}))
 
-    async def bug(_: Request, error: Exception) -> Response:
-        message = f"internal error: {type(error).__name__}"
-        body = {"error": {"message": message, "type": "internal_error", "param": None, "code": "internal_error"}}
-        return JSONResponse(body, 500)
-
     app.add_exception_handler(errors.ModelyardError, ours)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(ValidationError, validation)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, bug)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
 
-from opentelemetry.trace import Span
+from opentelemetry.trace import INVALID_SPAN, Span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.http_errors import error_response
+from deployments.http_errors import bug_response, error_response
 from deployments.settings import Settings
 from graph import telemetry as otel
 from graph.errors import ModelyardError, PayloadTooLarge, Unauthorized
+
+log = logging.getLogger("modelyard.gateway")
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Answered without a key: what an orchestrator asks. They are not traced either."""
@@ -46,8 +49,9 @@ class Exchange:
 class RequestMiddleware:
     """A plain ASGI middleware: no task and no queue between the server and the handlers."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, *, echo_request_id: bool) -> None:
         self._app = app
+        self._echo_request_id = echo_request_id
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
         self._max_body = settings.max_body_bytes
 
@@ -60,8 +64,10 @@ class RequestMiddleware:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.match(given) else uuid.uuid4().hex
         path = scope["path"]
-        span = otel.trace.INVALID_SPAN if path in UNTRACED else otel.request_span(scope["method"], path, headers)
+        span = INVALID_SPAN if path in UNTRACED else otel.request_span(scope["method"], path, headers)
         exchange = Exchange(request_id, span)
+        if self._echo_request_id:
+            exchange.headers["x-request-id"] = request_id
         scope.setdefault("state", {})["exchange"] = exchange
         finish = _Finish(exchange, send)
         try:
@@ -70,12 +76,19 @@ class RequestMiddleware:
                 await error_response(refusal)(scope, receive, finish)
             else:
                 await self._app(scope, _bounded(receive, self._max_body), finish)
+        except Exception as error:  # a boundary: a bug becomes an answer, and its details go to the log
+            otel.fail(span, error)
+            log.exception("request %s failed", request_id)
+            if finish.status:
+                raise
+            await bug_response(error)(scope, receive, finish)
         except BaseException as error:
             otel.fail(span, error)
             raise
         finally:
             if finish.status:
                 otel.set_http_status(span, finish.status)
+            _name_by_route(span, scope)
             span.end()
 
     def _refusal(self, path: str, headers: Headers) -> ModelyardError | None:
@@ -88,6 +101,14 @@ class RequestMiddleware:
         if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._key):
             return None
         return Unauthorized("a valid key is needed: send it as 'Authorization: Bearer KEY'")
+
+
+def _name_by_route(span: Span, scope: Scope) -> None:
+    """Name the span by the route's template, which is known only now: paths hold ids, and names must stay few."""
+    if span.is_recording():
+        template = getattr(scope.get("route"), "path", "")
+        span.update_name(f"{scope['method']} {template}".strip())
+        span.set_attribute(otel.HTTP_ROUTE, template)
 
 
 class _Finish:
@@ -105,7 +126,6 @@ class _Finish:
             self.status = message["status"]
             exchange = self._exchange
             headers = MutableHeaders(scope=message)
-            headers["x-request-id"] = exchange.request_id
             if trace_id := otel.trace_id(exchange.span):
                 headers["x-trace-id"] = trace_id
             for name, value in exchange.headers.items():

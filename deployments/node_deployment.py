@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from deployments.telemetry import Telemetry, configure_telemetry
 from graph.errors import ModelyardError, NodeUnavailable
 from graph.node import Node, NodeEnvironment, closing_stream, installed_kinds
 from graph.spec import NodeSpec
+from graph.tracing import in_replica
 from graph.types import Call, Delta
 
 log = logging.getLogger("modelyard.node")
@@ -59,7 +61,7 @@ class HostedNode:
             yield NodeUnavailable(f"node {self._spec.name!r} is not loaded: {self._error}", node=self._spec.name)
             return
         try:
-            async with closing_stream(self._node.run(call)) as deltas:
+            async with closing_stream(self._traced(call)) as deltas:
                 async for delta in deltas:
                     yield delta
         except ModelyardError as error:
@@ -69,6 +71,10 @@ class HostedNode:
             log.exception("node %s raised", self._spec.name)
             yield NodeUnavailable(f"node {self._spec.name!r} raised {type(error).__name__}", node=self._spec.name)
 
+    def _traced(self, call: Call) -> AsyncIterator[Delta]:
+        assert self._node is not None  # noqa: S101  # `run` has looked
+        return in_replica(self._node.run, self._spec, call)
+
     async def check_health(self) -> None:
         """Let Serve replace the replica when its node can no longer answer."""
         if self._node is not None:
@@ -77,4 +83,4 @@ class HostedNode:
     async def __del__(self) -> None:  # Serve awaits it when the replica stops
         if self._node is not None:
             await self._node.aclose()
-        self._telemetry.shutdown()
+        await asyncio.to_thread(self._telemetry.shutdown)

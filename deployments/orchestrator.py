@@ -94,7 +94,7 @@ class Orchestrator:
                 node=decision.node,
                 probability=decision.probability,
                 out_of_scope=decision.out_of_scope,
-                candidates=[(c.node, c.probability) for c in decision.candidates],
+                candidates=[candidate.node for candidate in decision.candidates[:10]],
             )
         self._on_routed(decision.strategy, time.perf_counter() - began)
         return decision

@@ -8,6 +8,8 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from opentelemetry.trace import Span
+
 from graph import telemetry as otel
 from graph.errors import ModelyardError
 from graph.executor import ExecutionLimits, execute
@@ -64,7 +66,7 @@ class Runs:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def start(self, call: Call, plan: Plan | None = None, *, span: otel.Span) -> str:
+    async def start(self, call: Call, plan: Plan | None = None, *, span: Span) -> str:
         """Journal a run, begin it, and return its id."""
         id = f"run_{uuid.uuid4().hex}"
         if plan is not None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import httpx
 
+from deployments.models import resolve_model
 from deployments.ray_host import RayHost, port_owner
 from deployments.settings import Settings
 from graph.errors import InvalidSpec, ModelyardError, Problem
@@ -49,10 +50,12 @@ def serve_forever(settings: Settings, on_event: OnEvent) -> int:
     if (taken := port_owner(settings.host, settings.port)) is not None:
         on_event(ServiceEvent("error", f"{taken}. Stop that process or choose another --port"))
         return 1
+    resolve_model(settings.encoder_reference())
     for warning in _warnings(settings):
         on_event(ServiceEvent("warning", warning))
     asyncio.run(_sync(settings, specs))
-    stop = _on_signals()
+    stop = threading.Event()
+    _stop_on_signals(stop)
     host = RayHost(settings)
     on_event(ServiceEvent("starting", f"{len(specs)} nodes declared"))
     try:
@@ -107,16 +110,15 @@ async def _sync(settings: Settings, specs: tuple[NodeSpec, ...]) -> None:
         await store.aclose()
 
 
-def _on_signals() -> threading.Event:
-    stop = threading.Event()
+def _stop_on_signals(stop: threading.Event) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _start(settings: Settings, host: RayHost, stop: threading.Event, on_event: OnEvent) -> None:
     on_event(ServiceEvent("ray", "starting Ray" if settings.address is None else f"joining {settings.address}"))
     host.start()
+    _stop_on_signals(stop)  # again: Ray puts handlers of its own in their place
     from ray import serve
 
     from deployments.app import APP, build_app

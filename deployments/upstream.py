@@ -33,10 +33,13 @@ _KEEPALIVE_S: Final = 15.0
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """An httpx transport over one aiohttp session. Must be made inside a running event loop.
 
-    Exceptions of aiohttp come out as they are; `upstream_errors` knows them.
+    `headers` go with every request, prepared once. Exceptions of aiohttp come out as they are; `upstream_errors` knows
+    them.
     """
 
-    def __init__(self, guard: AddressGuard, *, connect_s: float, tls: bool = True) -> None:
+    def __init__(
+        self, guard: AddressGuard, *, connect_s: float, tls: bool = True, headers: Mapping[str, str] | None = None
+    ) -> None:
         connector = aiohttp.TCPConnector(
             limit=0,  # how many calls a node works on at a time is decided before they get here
             keepalive_timeout=_KEEPALIVE_S,
@@ -51,7 +54,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
+            headers={"accept": "*/*", "accept-encoding": "gzip", "user-agent": "modelyard", **(headers or {})},
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -61,7 +64,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         response = await self._session.request(
             request.method,
             URL(str(request.url), encoded=True),
-            headers=request.headers,
+            headers=[(name.decode("ascii"), value.decode("ascii")) for name, value in request.headers.raw],
             # aiohttp sends large bytes in one write; from a file object it sends them in pieces.
             data=(io.BytesIO(content) if len(content) > _LARGE_REQUEST else content) or None,
             allow_redirects=False,
@@ -78,6 +81,7 @@ class _Body(httpx.AsyncByteStream):
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self._ended = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -88,12 +92,14 @@ class _Body(httpx.AsyncByteStream):
         except RuntimeError as error:  # aiohttp's word for a connection that this side closed meanwhile
             raise httpx.ReadError(str(error)) from error
         if not piece:
+            self._ended = True
             raise StopAsyncIteration
         return piece
 
     async def aclose(self) -> None:
         # A connection whose answer was read to the end is back in the pool already; any other is cut at once.
-        self._response.close()
+        if not self._ended:
+            self._response.close()
 
 
 class Answer:
@@ -102,9 +108,12 @@ class Answer:
     def __init__(self, response: httpx.Response, node: str) -> None:
         self._response = response
         self._node = node
-        raw = response.stream.__aiter__()  # type: ignore[union-attr]
-        encoding = response.headers.get("content-encoding", "identity").strip().lower()
-        self._pieces = raw if encoding in ("identity", "") else _inflated(raw, encoding)
+        self._body: httpx.AsyncByteStream = response.stream  # type: ignore[assignment]
+        raw = self._body.__aiter__()
+        # Looked for by hand: httpx takes longer to look up a header than to make the request.
+        encoding = next((v for name, v in response.headers.raw if name.lower() == b"content-encoding"), b"identity")
+        plain = encoding in (b"identity", b"")
+        self._pieces = raw if plain else _inflated(raw, encoding.decode("latin-1").strip().lower())
 
     @property
     def media_type(self) -> str:
@@ -143,7 +152,7 @@ class Answer:
 
     async def aclose(self) -> None:
         """Close the answer; cuts the connection unless the body was read to its end."""
-        await self._response.aclose()
+        await self._body.aclose()
 
 
 async def _inflated(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
@@ -167,18 +176,16 @@ async def _inflated(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterato
 
 
 class Upstream:
-    """The client of one node: its connections, its fixed headers, its errors."""
+    """The client of one node: its connections, and its errors in our terms."""
 
     def __init__(
         self,
         node: str,
         transport: httpx.AsyncBaseTransport,
-        headers: Mapping[str, str],
         hidden: Sequence[str] = (),
     ) -> None:
         self._node = node
         self._transport = transport
-        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         self.hidden = tuple(hidden)
         """Secrets that no error may repeat."""
 
@@ -195,9 +202,9 @@ class Upstream:
 
         Raises what `upstream_errors` makes of any other status and of a failed connection.
         """
-        headers = self._headers + _context_headers(context) if context else self._headers
-        if content:
-            headers = [(b"content-type", content_type.encode()), *headers]
+        headers = [(b"content-type", content_type.encode())] if content else []
+        if context is not None:
+            headers += _context_headers(context)
         request = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(content))
         try:
             response = await self._transport.handle_async_request(request)

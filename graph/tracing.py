@@ -9,7 +9,7 @@ from opentelemetry.trace import Span
 from graph import telemetry as otel
 from graph.errors import StreamBroken
 from graph.node import Invoke
-from graph.node_span import Observed, node_span, operation_name, set_input, set_output, set_result
+from graph.node_span import Observed, node_span, operation_name, replica_span, set_input, set_output, set_result
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, NodeName
 
@@ -59,6 +59,18 @@ async def _recorded(
             _set_content(span, spec, call, "".join(texts), seen.finish_reason)
         span.end()
         await close(stream)
+
+
+async def in_replica(run: Callable[[Call], AsyncIterator[Delta]], spec: NodeSpec, call: Call) -> AsyncIterator[Delta]:
+    """Answer a call in a node's own process, with a span of that process below the caller's."""
+    span = replica_span(spec, call)
+    stream = run(call.with_context(trace=otel.carrier(span) or call.context.trace))
+    with otel.recorded(span):
+        try:
+            async for delta in stream:
+                yield delta
+        finally:
+            await close(stream)
 
 
 def _set_content(span: Span, spec: NodeSpec, call: Call, text: str, finish_reason: str | None) -> None:

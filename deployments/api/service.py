@@ -47,6 +47,7 @@ async def show_trace(trace_id: str, request: Request) -> Response:
     if not re.fullmatch(r"[0-9a-f]{32}", trace_id):
         raise InvalidRequest(f"{trace_id!r} is not a trace id: 32 hex digits, from the x-trace-id header",
                              param="trace_id")  # fmt: skip
+    await gateway_of(request).flush_spans()
     tree = await load_trace(gateway_of(request).store, trace_id)
     if tree is None:
         raise RunNotFound(f"no spans of trace {trace_id} are kept (yet)", param="trace_id")
