@@ -52,8 +52,10 @@ def decide(
     that cannot take the call by its nature cannot have been meant, so the others, *and* "nothing fits", are conditioned
     on it not being right: each is divided by 1 - in_scope * (sum of p over such nodes). A node that is only
     unavailable may well have been meant: it keeps its share, so nobody else becomes likelier because it is down.
-    Candidates' probabilities therefore sum to the probability that a node which can take the call fits, at most 1. If
-    that is below `policy.min_probability`, the call is out of scope and goes to the default node, if that can take it.
+    The sum over nodes that can take the call is the probability that one of them fits; if it is below
+    `policy.min_probability`, the call is out of scope. The default node is right wherever nothing else is, so what is
+    missing from 1 is added to its own probability: it also takes a call that is in scope, but likelier to fit nothing
+    than to fit the best expert. Without a default node, an out-of-scope call gets no node.
 
     An attachment without text is decided by modality alone: nodes that take all of it share the probability.
     """
@@ -64,9 +66,11 @@ def decide(
     else:
         probabilities = _condition(scores, row, found)
         in_scope = sum(probabilities.values())
+    default = graph.default if graph.default in found.eligible else None
+    if default is not None:
+        probabilities[default] += max(0.0, 1.0 - in_scope)
     ranked = _rank(probabilities, graph, policy)
     out_of_scope = not ranked or in_scope < policy.min_probability
-    default = graph.default if graph.default in found.eligible else None
     node = default if out_of_scope else ranked[0].node
     return Decision(
         node=node,

@@ -9,7 +9,7 @@ import numpy as np
 
 from graph.spec import NodeSpec
 from router.calibration import Scope, fit_blend, fit_scope, prior_scope, softmax
-from router.scorers.evidence import CENTROID, DESCRIPTION, KINDS, LINEAR, NEAREST, Evidence, gather, spread
+from router.scorers.evidence import CENTROID, NEAREST, Evidence, gather, spread
 from router.types import Array
 
 PRIOR = np.array([5.0, 5.0, 5.0, 5.0], dtype=np.float32)
@@ -18,6 +18,8 @@ CALIBRATION_MAX = 1500
 """Examples that calibration looks at."""
 SCOPE_MIN = 8
 """Examples, of two nodes at least, below which scope is a prior."""
+PRIOR_INSIDE = 0.8
+"""Share of requests that are expected to fit some node."""
 HIDDEN = -9.0
 """Evidence of a node that must not be looked at."""
 GENERIC = (
@@ -37,6 +39,14 @@ GENERIC = (
     "translate good morning into italian",
     "play some relaxing music",
     "how tall is mount everest",
+    "lorem ipsum dolor sit amet",
+    "jkl uiop bnm hgf",
+    "who was the first emperor of rome",
+    "how do magnets work",
+    "the kitchen tap drips",
+    "do penguins have knees",
+    "what should i wear to the opera",
+    "learn to play the guitar",
 )
 """Everyday sentences, for the scope of nodes that have no examples."""
 
@@ -91,8 +101,11 @@ def fit_head(descriptions: Array, examples: Array, owners: Array, generic: Array
         return _untrained(evidence, weights, generic)
     outside, hidden = evidence.leave_node_out(rows)
     outside[hidden] = HIDDEN
-    scope = fit_scope(_features(inside, weights), _features(outside, weights))
-    return Head(evidence, weights, scope)
+    near = _features(inside, weights)
+    strangers = _features(evidence.of(generic), weights)
+    strangers = strangers[strangers[:, 0] < np.quantile(near[:, 0], 0.25)]  # the others may well be meant for a node
+    far = np.concatenate([_features(outside, weights), strangers])
+    return Head(evidence, weights, fit_scope(near, far, prior_inside=PRIOR_INSIDE))
 
 
 def _untrained(evidence: Evidence, weights: Array, generic: Array) -> Head:
@@ -105,12 +118,6 @@ def _features(found: Array, weights: Array) -> Array:
 
 
 def _scope_features(found: Array, logits: Array) -> Array:
-    """Return (texts, features) that tell fitting texts from strangers: how close the best node is, and how clear."""
-    best = logits.argmax(axis=1)
-    each = np.arange(len(found))
-    top = found[each, best]
-    clear = softmax(logits)[each, best]
-    return np.stack([top[:, NEAREST], top[:, CENTROID], top[:, DESCRIPTION], top[:, LINEAR], clear], axis=1)
-
-
-__all__ = ["GENERIC", "KINDS", "Head", "fit_head", "node_examples", "node_text"]
+    """Return (texts, features) that tell fitting texts from strangers: how close the best node comes."""
+    top = found[np.arange(len(found)), logits.argmax(axis=1)]
+    return top[:, [NEAREST, CENTROID]]

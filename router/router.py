@@ -1,0 +1,124 @@
+"""`Router`: keeps a fitted scorer, and decides about calls without ever blocking the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+from graph.model_graph import ModelGraph
+from graph.spec import NodeSpec
+from graph.types import Call, NodeName
+from router.batching import Batcher
+from router.decide import decide
+from router.policy import Policy
+from router.scores import empty_scores, join_rows
+from router.scorers.strategies import make_scorer
+from router.types import Decision, Encoder, Scorer, Scores
+
+Value = TypeVar("Value")
+FOLLOW_UP_WORDS = 5
+"""A last message this short ("and in Spain?") is routed together with the message before it."""
+_NONE: Mapping[NodeName, str] = MappingProxyType({})
+
+
+class _Recent(Generic[Value]):
+    """The latest values by key; used from the event loop only."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+
+    def get(self, key: Hashable) -> Value | None:
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def put(self, key: Hashable, value: Value) -> None:
+        self._values[key] = value
+        if len(self._values) > self._size:
+            self._values.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A scorer with everything that was said by it: swapped as one, so nothing old survives a refit."""
+
+    scorer: Scorer
+    scores: _Recent[Scores]
+    decisions: _Recent[tuple[ModelGraph, Decision]]
+
+
+class Router:
+    """Chooses a node for a call. One per gateway process; make it, `fit` it, and use it from one event loop."""
+
+    def __init__(
+        self, encoder: Encoder, policy: Policy | None = None, *, strategy: str = "embedding", cache_size: int = 10_000
+    ) -> None:
+        self.policy = policy or Policy()
+        self.strategy = strategy
+        self._encoder = encoder
+        self._cache_size = cache_size
+        self._batcher = Batcher()
+        self._fitting = asyncio.Lock()
+        self._fitted: _Fitted | None = None
+
+    @property
+    def labels(self) -> tuple[NodeName, ...]:
+        """The nodes that the router has learned."""
+        return self._fitted.scorer.labels if self._fitted else ()
+
+    async def fit(self, specs: Sequence[NodeSpec]) -> None:
+        """Learn these nodes, in a thread; decisions go on with the old fit until the new one takes its place."""
+        async with self._fitting:
+            scorer = await asyncio.to_thread(make_scorer, self.strategy, tuple(specs), self._encoder)
+            self._fitted = _Fitted(scorer, _Recent(self._cache_size), _Recent(self._cache_size))
+
+    async def decide(
+        self, call: Call, graph: ModelGraph, *, excluded: Mapping[NodeName, str] = _NONE
+    ) -> Decision:
+        """Choose a node of `graph` for a call. `excluded` maps nodes that must not be chosen to the reason."""
+        began = time.perf_counter()
+        fitted = self._fitted
+        text = routing_text(call)
+        key = (text, call.text, call.modalities, tuple(excluded.items()))
+        known = fitted.decisions.get(key) if fitted else None
+        if known is not None and known[0] is graph:
+            return replace(known[1], elapsed_ms=(time.perf_counter() - began) * 1000)
+        scores = await self._score_one(fitted, text) if fitted else empty_scores((), 1)
+        decision = decide(scores, 0, graph, self.policy, call, excluded=excluded, strategy=self.strategy)
+        if fitted:
+            fitted.decisions.put(key, (graph, decision))
+        return replace(decision, elapsed_ms=(time.perf_counter() - began) * 1000)
+
+    async def score(self, texts: Sequence[str]) -> Scores:
+        """Score texts, for planners: cached ones at once, the others in one batch. Labels are those of `labels`."""
+        fitted = self._fitted
+        if fitted is None or not texts:
+            return empty_scores(self.labels, len(texts))
+        return join_rows(await asyncio.gather(*(self._score_one(fitted, text) for text in texts)))
+
+    async def aclose(self) -> None:
+        """Stop the thread that scores."""
+        await self._batcher.aclose()
+
+    async def _score_one(self, fitted: _Fitted, text: str) -> Scores:
+        known = fitted.scores.get(text)
+        if known is None:
+            known = await self._batcher.score(fitted.scorer, text)
+            fitted.scores.put(text, known)
+        return known
+
+
+def routing_text(call: Call) -> str:
+    """Return the text that is scored: the last user message, after the one before it if it is a short follow-up."""
+    text = call.text
+    if len(call.messages) < 2 or len(text.split(None, FOLLOW_UP_WORDS)) > FOLLOW_UP_WORDS:
+        return text
+    earlier = [message.text for message in call.messages if message.role == "user"][:-1]
+    return f"{earlier[-1]}\n{text}" if earlier else text
