@@ -73,15 +73,16 @@ def open_upstream(
         error.node = spec.name
         raise
     bearer = {"authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
-    given = {"accept": "*/*", "accept-encoding": "gzip", "user-agent": "modelyard", **bearer, **headers}
+    given = {**bearer, **headers}
     resolved = {name: environment.secret(value) for name, value in given.items()}
     for name, value in resolved.items():
         if not value.isprintable() or not value.isascii():
             raise InvalidSpec([Problem(spec.name, name, "its secret holds characters that a header cannot have")])
     references = [match[0] for value in given.values() for match in SECRET.finditer(value)]
     hidden = [environment.secret(reference) for reference in {*references, *also}]
-    transport = AiohttpTransport(guard, connect_s=spec.limits.connect_s, tls=base.scheme == "https")
-    return Upstream(spec.name, transport, resolved, hidden), base
+    tls = base.scheme == "https"
+    transport = AiohttpTransport(guard, connect_s=spec.limits.connect_s, tls=tls, headers=resolved)
+    return Upstream(spec.name, transport, hidden), base
 
 
 async def probe(upstream: Upstream, method: str, url: httpx.URL, node: str) -> None:
