@@ -12,7 +12,7 @@ from router.scores import empty_scores
 from router.types import Encoder, Scores
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingScorer:
     """Scores nodes by the meaning of a text. Immutable: a change of nodes makes a new one."""
 

@@ -18,7 +18,7 @@ MAX_TERMS = 4096
 MAX_CHARACTERS = 8000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class KeywordScorer:
     """Scores nodes by shared words. Immutable."""
 
