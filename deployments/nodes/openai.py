@@ -136,6 +136,8 @@ class OpenAINode:
     async def _embeddings(self, call: Call) -> AsyncIterator[Delta]:
         given = call.inputs.get("input")
         value = given.value if given is not None and given.modality is Modality.JSON else given and given.text
+        if not (value or call.text):
+            raise InvalidRequest("input is empty; send a text or a list of texts", param="input", node=self._spec.name)
         body = self._body(call, input=value or call.text)
         body.pop("encoding_format", None)  # numbers; whoever wants base64 encodes them
         answer = await self._ask(call, self._url("/embeddings"), body)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from deployments.nodes.chat import ROLES
+from deployments.nodes.chat import ROLES, refuse_attachments
 from deployments.sse import EventTooLarge, ServerSentEvent, SseParser
 from deployments.upstream_errors import body_error, hide
 from graph.errors import ContentRefused, ContextTooLong, InvalidRequest, ModelyardError, StreamBroken
@@ -43,8 +43,9 @@ AUDIO_FORMATS: Final = {
 def chat_messages(spec: NodeSpec, call: Call) -> list[dict[str, Any]]:
     """Return the messages to send: the node's system prompt first, its template around the last user message.
 
-    Raises `InvalidRequest` for no messages or an unknown role.
+    Raises `InvalidRequest` for no messages, an unknown role, or an attachment that the node does not accept.
     """
+    refuse_attachments(spec, call, spec.accepts)
     loose = [part for part in call.inputs.values() if part.modality in _ATTACHED]
     messages = call.messages or ((Message("user", None),) if loose else ())
     if not messages:

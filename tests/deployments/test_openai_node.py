@@ -172,7 +172,8 @@ async def test_attachments_become_parts() -> None:
         ),
     )
     loose = {"audio": Payload(Modality.AUDIO, "data:audio/ogg;base64,T2dn")}
-    _, seen = await ask(whole, Call((message,), loose), template="Q: {input}")
+    call = Call((message,), loose)
+    _, seen = await ask(whole, call, template="Q: {input}", accepts=["text", "image", "audio"])
     assert seen.json["messages"] == [
         {
             "role": "user",
@@ -573,6 +574,8 @@ async def test_transcribe(verbose: bool) -> None:
     [
         (Call(), "messages"),
         (Call((Message("wizard", "x"),)), "messages"),
+        (Call((Message("user", (Payload(Modality.IMAGE, b"x"),)),)), "messages"),
+        (Call(operation="embeddings"), "input"),
         (Call(operation="transcribe"), "file"),
         (Call(operation="tool"), "model"),
     ],
