@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from router.planners.lexicon import (
     ABBREVIATION,
@@ -42,18 +43,18 @@ _PROTECTED = re.compile(
 )
 _ITEM = re.compile(r"(?m)^[ \t]*(?:\d{1,3}[.)]|[-*•‣]|[a-hA-H]\)|(?i:step \d+[:.]))[ \t]+")
 _INLINE_ITEM = re.compile(r"(?:(?<=\s)|(?<=^))(?:\(\d{1,2}\)|\d{1,2}[.)])\s+(?=[A-Za-z])")
-_SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]" + HIDDEN + r"]{0,3}\s+|(?<=[。！？])\s*|\s*[;；]\s*|\n\s*\n")
+_SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]" + HIDDEN + r"]{0,3}\s+|(?<=[。！？])\s*|\s{0,3}[;；]\s{0,3}|\n\s*\n")
 _LEAD = (
     r"(?:(?:please|kindly|also|then|next|finally|lastly|afterwards?|after that|after this|subsequently|additionally|"
     r"in addition|step \d+|(?:first|second|third)(?:ly)?(?=,)|based on (?:that|this|it)|at the end|"
     r"in the end)\b[\s,:]*)"
 )
 _JOINT = re.compile(
-    r"(?i)\s*,?\s+(?:(?:and|but|plus|as well as)\s+(?="
+    r"(?i)\s{0,3},?\s{1,3}(?:(?:and|but|plus|as well as)\s+(?="
     + _LEAD
     + r"*\w)|(?="
     + _LEAD
-    + r"\w))|\s*,\s+(?=\w)|\s+[-–—]+\s+"
+    + r"\w))|\s{0,3},\s{1,3}(?=\w)|\s[-–—]{1,3}\s"
 )
 _LEADS = re.compile("(?i)" + _LEAD + "+")
 _OBJECT = re.compile(
@@ -111,15 +112,21 @@ class Splitter:
         return Split(_bounded(_attached(parts), self._limit), material)
 
     def _parts(self, text: str, masked: str) -> Iterator[Clause]:
+        left = 4 * self._limit
         for item_start, item_end in _spans(masked, _ITEM):
             for start, end in _sentences(masked, item_start, item_end):
+                if left <= 0:  # nobody asks for so many things: the rest is taken as it is
+                    yield Clause(text[start:].strip(), glue="\n")
+                    return
                 first = "\n" if start == item_start and item_start else " "
-                yield from self._clauses(text, masked, start, end, first)
+                for clause in self._clauses(text, masked, start, end, first):
+                    left -= 1
+                    yield clause
 
     def _clauses(self, text: str, masked: str, start: int, end: int, glue: str) -> Iterator[Clause]:
         """Split one sentence at its joints."""
         begin, soft, joint_start = start, False, start
-        for match in _JOINT.finditer(masked, start, end):
+        for match in islice(_JOINT.finditer(masked, start, min(end, start + LONG_PARAGRAPH)), 2 * MAX_CLAUSES):
             kind = self._joint(masked, begin, match, end)
             if kind:
                 yield self._clause(text, masked, begin, match.start(), glue, soft, joint_start)

@@ -101,8 +101,8 @@ ORDER = compile(
 """Words that put one request behind another."""
 
 FOREIGN_JOINT = compile(
-    r"(?i)[,\s]+(?:und\s+)?(?:dann|danach|anschließend)\s+|[,\s]+(?:et\s+)?(?:puis|ensuite)\s+"
-    r"|[,\s]+(?:y\s+)?(?:luego|después)\s+|[,\s]+(?:e\s+)?(?:poi|depois)\s+|[,，、]?\s*(?:然后|接着|その後|次に)"
+    r"(?i)[,\s]{1,4}(?:und\s+)?(?:dann|danach|anschließend)\s+|[,\s]{1,4}(?:et\s+)?(?:puis|ensuite)\s+"
+    r"|[,\s]{1,4}(?:y\s+)?(?:luego|después)\s+|[,\s]{1,4}(?:e\s+)?(?:poi|depois)\s+|[,，、]?\s{0,3}(?:然后|接着|その後|次に)"
 )
 
 ABBREVIATION = compile(

@@ -114,3 +114,18 @@ def test_any_text_gives_bounded_clauses_made_of_its_words(parts: list[str]) -> N
 def test_mask_keeps_positions() -> None:
     text = 'say "a b" and `c`'
     assert mask(text) == f"say {HIDDEN * 5} and {HIDDEN * 3}"
+
+
+def test_nothing_of_a_long_list_is_lost() -> None:
+    clauses = texts("\n".join(f"- write a poem about topic {i}" for i in range(3000)))
+    assert len(clauses) == MAX_CLAUSES
+    assert "topic 2999" in clauses[-1]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["and ", ", ", "; ", "write a poem and ", "- a\n", "1) a ", "(", "'", '"a', "```", "please ", " \n", "to a b "],
+)
+def test_hostile_texts_end(unit: str) -> None:
+    # The time limit of the suite is what fails here: quadratic patterns would take minutes for 100,000 characters.
+    assert len(texts(unit * (100_000 // len(unit)))) <= MAX_CLAUSES
