@@ -55,7 +55,7 @@ class OpenAINode:
         self._environment = environment
         self._params = OpenAIParams.model_validate(spec.params)
         self._upstream: Upstream | None = None
-        self._base = httpx.URL()
+        self._base = self._chat_url = httpx.URL()
 
     async def load(self) -> None:
         """Open the client. The upstream itself is first asked when a call comes."""
