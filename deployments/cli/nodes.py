@@ -210,7 +210,7 @@ def _finish(results: Sequence[Mapping[str, Any]], as_json: bool, done: str) -> N
         out = console()
         write_table(out, ("name", "version", "state", "error"), rows)
         for line in (line for result in results for line in result.get("changes") or ()):
-            out.print(styled(line, "green" if line.startswith("+") else "red"), soft_wrap=True)
+            out.print(styled(line, {"+": "green", "-": "red"}.get(line[:1], "dim")), soft_wrap=True)
     if failed:
         raise typer.Exit(FAILED)
 
