@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import OUTCOMES, PLAN
+from fake_native_service import OUTCOMES, PLAN
 from rich.console import Console
 
 from deployments.cli.run_display import RunDisplay
