@@ -11,24 +11,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from router.types import Array
+from router.vectors import AnyArray
 
 NEWTON_STEPS = 50
 MAX_LOGIT = 60.0
 
 
-def softmax(logits: Array) -> Array:
+def softmax(logits: AnyArray) -> AnyArray:
     """Return probabilities over the last axis."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 
-def sigmoid(values: Array) -> Array:
+def sigmoid(values: AnyArray) -> AnyArray:
     """Return the logistic function, safe for any size of input."""
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(values, -MAX_LOGIT, MAX_LOGIT))), dtype=np.float32)
 
 
-def fit_blend(features: Array, targets: Array, prior: Array, *, strength: float = 8.0, sample: Array | None = None) -> Array:
+def fit_blend(
+    features: AnyArray, targets: AnyArray, prior: AnyArray, *, strength: float = 8.0, sample: AnyArray | None = None
+) -> AnyArray:
     """Return non-negative weights w such that softmax(features @ w) predicts the targets.
 
     `features` is (samples, classes, kinds of evidence), `targets` (samples,) class indices, `prior` (kinds,) the
@@ -52,7 +54,7 @@ def fit_blend(features: Array, targets: Array, prior: Array, *, strength: float 
     return np.asarray(w, dtype=np.float32)
 
 
-def _free_step(w: Array, gradient: Array, hessian: Array) -> Array:
+def _free_step(w: AnyArray, gradient: AnyArray, hessian: AnyArray) -> AnyArray:
     """Return a Newton step over the weights that are not held at their bound of zero."""
     free = ~((w <= 0) & (gradient > 0))
     step = np.zeros_like(w)
@@ -65,17 +67,17 @@ def _free_step(w: Array, gradient: Array, hessian: Array) -> Array:
 class Scope:
     """A calibrated probability, from a few features of a text, that some node fits it."""
 
-    centre: Array
-    scale: Array
-    weights: Array
+    centre: AnyArray
+    scale: AnyArray
+    weights: AnyArray
     bias: float
 
-    def probability(self, features: Array) -> Array:
+    def probability(self, features: AnyArray) -> AnyArray:
         """Return (texts,) probabilities for (texts, features)."""
         return sigmoid((features - self.centre) / self.scale @ self.weights + self.bias)
 
 
-def fit_scope(inside: Array, outside: Array, *, prior_inside: float = 0.5, strength: float = 1.0) -> Scope:
+def fit_scope(inside: AnyArray, outside: AnyArray, *, prior_inside: float = 0.5, strength: float = 1.0) -> Scope:
     """Fit a logistic model to features of texts that some node fits and of texts that none does.
 
     The two groups are weighed to `prior_inside`, the share of requests expected to be in scope, since their sizes say
@@ -96,7 +98,7 @@ def fit_scope(inside: Array, outside: Array, *, prior_inside: float = 0.5, stren
     )
 
 
-def prior_scope(generic: Array, feature: int, width: int) -> Scope:
+def prior_scope(generic: AnyArray, feature: int, width: int) -> Scope:
     """Return a scope model where there are no examples to learn one from.
 
     `generic` (texts, features) comes from everyday sentences that no node is meant for; a text is in scope as far as

@@ -16,8 +16,8 @@ from graph.types import Call, NodeName
 from router.batching import Batcher
 from router.decide import decide
 from router.policy import Policy
-from router.scores import empty_scores, join_rows
 from router.scorers.strategies import make_scorer
+from router.scores import empty_scores, join_rows
 from router.types import Decision, Encoder, Scorer, Scores
 
 Value = TypeVar("Value")
@@ -79,9 +79,7 @@ class Router:
             scorer = await asyncio.to_thread(make_scorer, self.strategy, tuple(specs), self._encoder)
             self._fitted = _Fitted(scorer, _Recent(self._cache_size), _Recent(self._cache_size))
 
-    async def decide(
-        self, call: Call, graph: ModelGraph, *, excluded: Mapping[NodeName, str] = _NONE
-    ) -> Decision:
+    async def decide(self, call: Call, graph: ModelGraph, *, excluded: Mapping[NodeName, str] = _NONE) -> Decision:
         """Choose a node of `graph` for a call. `excluded` maps nodes that must not be chosen to the reason."""
         began = time.perf_counter()
         fitted = self._fitted

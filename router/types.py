@@ -81,8 +81,9 @@ class Decision:
 class Scorer(Protocol):
     """Plugin point: a way to score nodes for requests. A strategy only scores; `decide` is shared."""
 
-    strategy: str
-    """Its name in decisions and traces."""
+    @property
+    def strategy(self) -> str:
+        """Its name in decisions and traces."""
 
     @property
     def labels(self) -> tuple[NodeName, ...]:

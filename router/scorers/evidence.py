@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from router.types import Array
+from router.vectors import AnyArray, unit
 
 NEAREST, CENTROID, DESCRIPTION, LINEAR = range(4)
 KINDS = 4
@@ -25,31 +25,26 @@ is commonly further from everything than one whose next of kin is there."""
 RIDGE = 1.0
 
 
-def unit(vectors: Array) -> Array:
-    """Return the rows scaled to length 1; a zero row stays zero."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9), dtype=np.float32)
-
-
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Vectors of every node's description and examples, arranged for scoring."""
 
-    prototypes: Array
+    prototypes: AnyArray
     """(prototypes, dimensions): per node its description, then its examples."""
-    starts: Array
+    starts: AnyArray
     """(nodes,) row at which each node's prototypes start."""
-    descriptions: Array
+    descriptions: AnyArray
     """(nodes, dimensions)."""
-    sums: Array
+    sums: AnyArray
     """(nodes, dimensions): sum of a node's examples and description."""
-    linear: Array | None
+    linear: AnyArray | None
     """(dimensions + 1, nodes) of the ridge classifier; None leaves that evidence zero."""
-    examples: Array
+    examples: AnyArray
     """(examples, dimensions), sorted by node."""
-    owners: Array
+    owners: AnyArray
     """(examples,) index of each example's node."""
 
-    def of(self, vectors: Array) -> Array:
+    def of(self, vectors: AnyArray) -> AnyArray:
         """Return (texts, nodes, kinds of evidence)."""
         found = np.zeros((len(vectors), len(self.descriptions), KINDS), dtype=np.float32)
         found[:, :, NEAREST] = np.maximum.reduceat(vectors @ self.prototypes.T, self.starts, axis=1)
@@ -59,7 +54,7 @@ class Evidence:
             found[:, :, LINEAR] = _with_one(vectors) @ self.linear
         return found
 
-    def leave_one_out(self, rows: Array) -> Array:
+    def leave_one_out(self, rows: AnyArray) -> AnyArray:
         """Return the evidence of some examples as if each had never been an example."""
         vectors, owners = self.examples[rows], self.owners[rows]
         found = self.of(vectors)
@@ -70,7 +65,7 @@ class Evidence:
             found[:, :, LINEAR] = self._linear_left_out(found[:, :, LINEAR], vectors, owners)
         return found
 
-    def _nearest_other(self, vectors: Array, owners: Array) -> Array:
+    def _nearest_other(self, vectors: AnyArray, owners: AnyArray) -> AnyArray:
         ends = np.append(self.starts[1:], len(self.prototypes))
         best = np.empty(len(vectors), dtype=np.float32)
         for row, (vector, owner) in enumerate(zip(vectors, owners, strict=True)):
@@ -79,7 +74,7 @@ class Evidence:
             best[row] = max(float(similar[0]), float(similar[1:][~same].max(initial=-1.0)))
         return best
 
-    def _linear_left_out(self, predicted: Array, vectors: Array, owners: Array) -> Array:
+    def _linear_left_out(self, predicted: AnyArray, vectors: AnyArray, owners: AnyArray) -> AnyArray:
         """Exact leave-one-out of ridge regression: (prediction - leverage * target) / (1 - leverage)."""
         gram, _ = _normal_equations(self.examples, self.owners, self.descriptions)
         extended = _with_one(vectors)
@@ -89,7 +84,7 @@ class Evidence:
         target = np.eye(len(self.descriptions), dtype=np.float32)[owners]
         return np.asarray((predicted - leverage * target) / (1 - leverage), dtype=np.float32)
 
-    def leave_node_out(self, rows: Array) -> tuple[Array, Array]:
+    def leave_node_out(self, rows: AnyArray) -> tuple[AnyArray, AnyArray]:
         """Return the evidence of some examples as if their node did not exist, and which nodes were left out.
 
         The second result is (examples, nodes), True where a node must not be looked at.
@@ -105,7 +100,7 @@ class Evidence:
                 found[chosen, :, LINEAR] = _with_one(vectors[chosen]) @ self._linear_without(fold == group)
         return found, hidden
 
-    def _kin(self) -> Array:
+    def _kin(self) -> AnyArray:
         """Return (nodes, nodes), True where the second is the first or among its nearest kin."""
         nodes = len(self.descriptions)
         centroids = unit(self.sums)
@@ -114,16 +109,16 @@ class Evidence:
         np.put_along_axis(kin, nearest, True, axis=1)
         return kin
 
-    def _linear_without(self, gone: Array) -> Array:
+    def _linear_without(self, gone: AnyArray) -> AnyArray:
         keep = ~gone[self.owners]
         gram, moments = _normal_equations(self.examples[keep], self.owners[keep], self.descriptions, gone)
         return np.asarray(np.linalg.solve(gram, moments), dtype=np.float32)
 
 
-def gather(descriptions: Array, examples: Array, owners: Array, *, linear: bool) -> Evidence:
+def gather(descriptions: AnyArray, examples: AnyArray, owners: AnyArray, *, linear: bool) -> Evidence:
     """Arrange description vectors (nodes, dimensions) and example vectors (sorted by node) for scoring."""
     nodes = len(descriptions)
-    rows: list[Array] = []
+    rows: list[AnyArray] = []
     starts = np.zeros(nodes, dtype=np.int64)
     sums = descriptions.copy()
     total = 0
@@ -141,24 +136,24 @@ def gather(descriptions: Array, examples: Array, owners: Array, *, linear: bool)
     return Evidence(np.concatenate(rows), starts, descriptions, sums, head, examples, owners)
 
 
-def spread(count: int, at_most: int) -> Array:
+def spread(count: int, at_most: int) -> AnyArray:
     """Return indices of at most so many of `count` items, evenly spaced: a sample that needs no dice."""
     return np.unique(np.linspace(0, count - 1, min(count, at_most)).round().astype(np.int64))
 
 
-def _with_one(vectors: Array) -> Array:
+def _with_one(vectors: AnyArray) -> AnyArray:
     return np.concatenate([vectors, np.ones((len(vectors), 1), np.float32)], axis=1)
 
 
-def _weights(owners: Array, nodes: int) -> Array:
+def _weights(owners: AnyArray, nodes: int) -> AnyArray:
     """Return each example's weight: every node counts the same however many examples it has."""
     counts = np.bincount(owners, minlength=nodes) + 1
     return np.asarray(counts.mean() / counts, dtype=np.float32)
 
 
 def _normal_equations(
-    examples: Array, owners: Array, descriptions: Array, gone: Array | None = None
-) -> tuple[Array, Array]:
+    examples: AnyArray, owners: AnyArray, descriptions: AnyArray, gone: AnyArray | None = None
+) -> tuple[AnyArray, AnyArray]:
     """Return X'WX + ridge and X'WY of one-against-rest regression on examples and descriptions."""
     nodes = len(descriptions)
     keep = np.ones(nodes, dtype=bool) if gone is None else ~gone

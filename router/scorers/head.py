@@ -10,7 +10,7 @@ import numpy as np
 from graph.spec import NodeSpec
 from router.calibration import Scope, fit_blend, fit_scope, prior_scope, softmax
 from router.scorers.evidence import CENTROID, NEAREST, Evidence, gather, spread
-from router.types import Array
+from router.vectors import AnyArray
 
 PRIOR = np.array([5.0, 5.0, 5.0, 5.0], dtype=np.float32)
 """Weight of each kind of evidence before there is data: a temperature of about 0.07 on cosine similarity."""
@@ -56,10 +56,10 @@ class Head:
     """A fitted classifier."""
 
     evidence: Evidence
-    weights: Array
+    weights: AnyArray
     scope: Scope
 
-    def score(self, vectors: Array) -> tuple[Array, Array]:
+    def score(self, vectors: AnyArray) -> tuple[AnyArray, AnyArray]:
         """Return (texts, nodes) probabilities given that some node fits, and (texts,) probability that one does."""
         found = self.evidence.of(vectors)
         logits = found @ self.weights
@@ -71,7 +71,7 @@ def node_text(spec: NodeSpec) -> str:
     return f"{spec.name.replace('_', ' ').replace('-', ' ')}: {spec.description}"
 
 
-def node_examples(specs: Sequence[NodeSpec]) -> tuple[list[str], Array]:
+def node_examples(specs: Sequence[NodeSpec]) -> tuple[list[str], AnyArray]:
     """Return all examples, node by node, each once, and the index of each one's node."""
     texts: list[str] = []
     owners: list[int] = []
@@ -82,7 +82,9 @@ def node_examples(specs: Sequence[NodeSpec]) -> tuple[list[str], Array]:
     return texts, np.array(owners, dtype=np.int64)
 
 
-def fit_head(descriptions: Array, examples: Array, owners: Array, generic: Array, *, linear: bool = True) -> Head:
+def fit_head(
+    descriptions: AnyArray, examples: AnyArray, owners: AnyArray, generic: AnyArray, *, linear: bool = True
+) -> Head:
     """Fit on vectors: (nodes, d) descriptions, (n, d) examples sorted by node, (n,) owners, (m, d) generic texts.
 
     Works from descriptions alone, from a few examples and from thousands; how much each kind of evidence counts is
@@ -108,16 +110,16 @@ def fit_head(descriptions: Array, examples: Array, owners: Array, generic: Array
     return Head(evidence, weights, fit_scope(near, far, prior_inside=PRIOR_INSIDE))
 
 
-def _untrained(evidence: Evidence, weights: Array, generic: Array) -> Head:
+def _untrained(evidence: Evidence, weights: AnyArray, generic: AnyArray) -> Head:
     features = _features(evidence.of(generic), weights)
     return Head(evidence, weights, prior_scope(features, 0, features.shape[1]))
 
 
-def _features(found: Array, weights: Array) -> Array:
+def _features(found: AnyArray, weights: AnyArray) -> AnyArray:
     return _scope_features(found, found @ weights)
 
 
-def _scope_features(found: Array, logits: Array) -> Array:
+def _scope_features(found: AnyArray, logits: AnyArray) -> AnyArray:
     """Return (texts, features) that tell fitting texts from strangers: how close the best node comes."""
     top = found[np.arange(len(found)), logits.argmax(axis=1)]
     return top[:, [NEAREST, CENTROID]]
