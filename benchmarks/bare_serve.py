@@ -1,0 +1,74 @@
+"""Bare Ray Serve, as the gateway's peer: a no-op, and a no-op with one deployment hop, with the gateway's settings.
+
+python -m benchmarks.bare_serve PORT
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from deployments.ray_host import RayHost
+from deployments.settings import Settings
+
+
+def applications() -> dict[str, Any]:
+    """Return the two applications, by name, which is also their path."""
+    from fastapi import FastAPI, Request, Response
+    from ray import serve
+
+    from benchmarks.upstream_app import COMPLETION
+
+    near, far = FastAPI(), FastAPI()
+    gateway = {"max_ongoing_requests": 10_000, "ray_actor_options": {"num_cpus": 0.1}}
+
+    @serve.deployment(**gateway)
+    @serve.ingress(near)
+    class Noop:
+        @near.post("/")
+        async def answer(self, request: Request) -> Response:
+            await request.body()
+            return Response(COMPLETION, media_type="application/json")
+
+    @serve.deployment(**gateway)
+    class Behind:
+        async def answer(self, body: bytes) -> bytes:
+            return COMPLETION
+
+    @serve.deployment(**gateway)
+    @serve.ingress(far)
+    class Hop:
+        def __init__(self, behind: Any) -> None:
+            self._behind = behind
+
+        @far.post("/")
+        async def answer(self, request: Request) -> Response:
+            body = await self._behind.answer.remote(await request.body())
+            return Response(body, media_type="application/json")
+
+    return {"noop": Noop.bind(), "hop": Hop.bind(Behind.bind())}
+
+
+def main() -> None:
+    """Serve both until SIGTERM."""
+    stop = threading.Event()
+    host = RayHost(Settings(port=int(sys.argv[1]), store="memory://"))
+    host.start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    from ray import serve
+
+    try:
+        for name, application in applications().items():
+            serve.run(application, name=name, route_prefix=f"/{name}")
+        Path(sys.argv[2]).touch()
+        stop.wait()
+    finally:
+        host.stop()
+
+
+if __name__ == "__main__":
+    main()
