@@ -106,7 +106,8 @@ def prior_scope(generic: AnyArray, feature: int, width: int) -> Scope:
     """
     centre, scale = np.zeros(width, np.float32), np.ones(width, np.float32)
     weights = np.zeros(width, np.float32)
-    centre[feature] = generic[:, feature].mean()
+    # The lower quartile: some everyday sentences may well be meant for a node, and would lift the mean.
+    centre[feature] = np.quantile(generic[:, feature], 0.25)
     scale[feature] = max(float(generic[:, feature].std()), 0.02)
     weights[feature] = 1.5
-    return Scope(centre, scale, weights, -2.0)
+    return Scope(centre, scale, weights, -0.75)

@@ -122,4 +122,4 @@ def _features(found: AnyArray, weights: AnyArray) -> AnyArray:
 def _scope_features(found: AnyArray, logits: AnyArray) -> AnyArray:
     """Return (texts, features) that tell fitting texts from strangers: how close the best node comes."""
     top = found[np.arange(len(found)), logits.argmax(axis=1)]
-    return top[:, [NEAREST, CENTROID]]
+    return np.asarray(top[:, [NEAREST, CENTROID]])

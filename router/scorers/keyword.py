@@ -35,9 +35,7 @@ class KeywordScorer:
         ordered = sorted(specs, key=lambda spec: spec.name)
         if not ordered:
             return cls((), None, None)
-        vectorizer = TfidfVectorizer(
-            sublinear_tf=True, ngram_range=(1, 2), max_features=MAX_TERMS, token_pattern=r"(?u)\b\w+\b"
-        )
+        vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), max_features=MAX_TERMS)
         texts, owners = node_examples(ordered)
         vectors = _dense(vectorizer.fit_transform([*map(node_text, ordered), *texts]))
         head = fit_head(

@@ -143,7 +143,7 @@ def situations(draw: st.DrawFn) -> tuple[list[NodeSpec], Scores, dict[str, str],
     ]
     raw = np.array([draw(st.lists(st.floats(0.001, 1), min_size=len(names), max_size=len(names)))], dtype=np.float32)
     found = Scores(tuple(names), raw / raw.sum(), np.array([draw(st.floats(0, 1))], dtype=np.float32))
-    excluded = {name: "no" for name in draw(st.sets(st.sampled_from(names)))}
+    excluded = dict.fromkeys(draw(st.sets(st.sampled_from(names))), "no")
     attachments = draw(st.lists(st.sampled_from([AUDIO, IMAGE]), max_size=2))
     policy = Policy(draw(st.floats(0, 1)), draw(st.sampled_from([0.0, 0.3])))
     return specs, found, excluded, call(draw(st.sampled_from(["", "hello"])), *attachments), policy
@@ -160,9 +160,7 @@ def test_what_always_holds(situation: tuple[list[NodeSpec], Scores, dict[str, st
     assert sum(c.probability for c in decision.candidates) <= 1 + 1e-5
     assert all(c.probability >= 0 for c in decision.candidates)
     if not policy.cost_weight:
-        assert [c.probability for c in decision.candidates] == sorted((c.probability for c in decision.candidates))[
-            ::-1
-        ]
+        assert [c.probability for c in decision.candidates] == sorted(c.probability for c in decision.candidates)[::-1]
     if decision.node is not None:
         chosen = graph[decision.node]
         attached = request.modalities - {Modality.TEXT}
