@@ -67,6 +67,8 @@ class Plan:
     planner: str = "given"
     missing: tuple[str, ...] = ()
     """Questions to the caller: what the request lacks for some task."""
+    answer: tuple[str, ...] = ()
+    """Ids of the tasks that the answer shows, in order; none means those that no other task needs."""
 
     def __post_init__(self) -> None:
         problems = list(_problems(self))
@@ -89,9 +91,14 @@ class Plan:
 
     @property
     def sinks(self) -> tuple[str, ...]:
-        """Ids of the tasks that no other needs, in the order of the plan: what the answer is made of."""
+        """Ids of the tasks that no other needs, in the order of the plan."""
         needed = {need for task in self.tasks for need in task.needs}
         return tuple(task.id for task in self.tasks if task.id not in needed)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Ids of the tasks that the answer is made of, in order."""
+        return self.answer or self.sinks
 
     def to_json(self) -> dict[str, Json]:
         """Return the native surface's form."""
@@ -101,6 +108,7 @@ class Plan:
             "output": self.output,
             "planner": self.planner,
             "missing": list(self.missing),
+            "answer": list(self.answer),
         }
 
     @classmethod
@@ -111,11 +119,15 @@ class Plan:
         items = data.get("tasks")
         if not isinstance(items, Sequence) or isinstance(items, str):
             raise InvalidPlan([Problem("plan", "tasks", "is required: a list of {id, node, arguments}")])
-        unknown = set(data) - {"tasks", "links", "output", "planner", "missing", "elapsed_ms"}
-        problems = [Problem("plan", key, "unknown key; valid keys: tasks, output, planner") for key in sorted(unknown)]
-        missing = data.get("missing") or ()
+        unknown = set(data) - {"tasks", "links", "output", "planner", "missing", "answer", "elapsed_ms"}
+        problems = [
+            Problem("plan", key, "unknown key; valid keys: tasks, output, planner, answer") for key in sorted(unknown)
+        ]
+        missing, answer = data.get("missing") or (), data.get("answer") or ()
         if not isinstance(missing, (list, tuple)):
             problems.append(Problem("plan", "missing", "must be a list of questions"))
+        if not isinstance(answer, (list, tuple)):
+            problems.append(Problem("plan", "answer", "must be a list of task ids"))
         tasks = []
         for index, item in enumerate(items):
             wrong = list(_item_problems(item, f"tasks.{index}"))
@@ -125,7 +137,8 @@ class Plan:
         if problems:
             raise InvalidPlan(problems)
         output = data.get("output") or (tasks[-1].id if tasks else "")
-        return cls(tuple(tasks), str(output), str(data.get("planner") or planner), tuple(map(str, missing)))
+        named = str(data.get("planner") or planner)
+        return cls(tuple(tasks), str(output), named, tuple(map(str, missing)), tuple(map(str, answer)))
 
 
 def references(value: Value) -> Iterator[Ref]:
@@ -204,8 +217,9 @@ def _problems(plan: Plan) -> Iterator[Problem]:
                 f"tasks.{task.id}.arguments",
                 f"refers to task {need!r}, which the plan lacks; it has {', '.join(ids[:20])}",
             )
-    if plan.output not in ids:
-        yield Problem("plan", "output", f"task {plan.output!r} is not in the plan; it has {', '.join(ids[:20])}")
+    for key, named in [("output", plan.output), *(("answer", id) for id in plan.answer)]:
+        if named not in ids:
+            yield Problem("plan", key, f"task {named!r} is not in the plan; it has {', '.join(ids[:20])}")
     try:
         TopologicalSorter({task.id: task.needs for task in plan.tasks}).prepare()
     except CycleError as error:

@@ -100,6 +100,8 @@ def _start(options: ServerOptions, key: str) -> Any:
     params.n_batch = options.batch
     params.fit_params = False  # the context is what the spec says, or loading fails
     params.verbosity = 0
+    # Waiting threads sleep rather than spin: several models share the cores, and spinning ones starve each other.
+    params.cpuparams.poll = params.cpuparams_batch.poll = 0
     if options.threads is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
     if options.gpu_layers is not None:

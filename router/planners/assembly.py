@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from graph.model_graph import ModelGraph
 from graph.plan import REQUEST, Plan, Ref, Task, Value
@@ -128,11 +129,15 @@ class Assembly:
             self.ask(question)
         return [] if filled.missing else [self.add(node, filled.arguments)]
 
-    def plan(self, planner: str) -> Plan:
-        """Return the plan; its output is the last task that no other needs."""
-        needed = {need for task in self.tasks for need in task.needs}
-        sinks = [task.id for task in self.tasks if task.id not in needed]
-        return Plan(tuple(self.tasks), sinks[-1], planner, tuple(self.missing))
+    def plan(self, planner: str, asked: Sequence[Ref] = ()) -> Plan:
+        """Return the plan; its output is the last task that no other needs.
+
+        The answer shows what was `asked` for, though another task reads it too, and every task that no other needs.
+        """
+        plan = Plan(tuple(self.tasks), self.tasks[-1].id, planner, tuple(self.missing))
+        shown = {ref.task for ref in asked} | set(plan.sinks)
+        answer = tuple(task.id for task in self.tasks if task.id in shown)
+        return replace(plan, output=plan.sinks[-1], answer=answer)
 
 
 def node_words(graph: ModelGraph, node: NodeName) -> str:

@@ -45,7 +45,7 @@ class LearnedPlanner:
             drafting.draft(index)
         if not drafting.assembly.tasks:
             raise NoNodeFits(" ".join(drafting.assembly.missing) or "no node fits any part of this request")
-        return drafting.assembly.plan(self.name)
+        return drafting.assembly.plan(self.name, [ref for refs in drafting.outputs for ref in refs])
 
 
 def _media_only(call: Call, chooser: Chooser) -> Plan:
