@@ -98,11 +98,15 @@ class Gateway:
             self.orchestrator.plan,
             ExecutionLimits(settings.max_parallel_tasks, settings.run_total_s),
             on_end=lambda status, seconds: self.metrics.ran("plan", status, seconds),
+            ready=self._settled,
         )
         self.orchestrator.runs = self.runs
 
     def _graph(self) -> ModelGraph:
         return self.snapshot.graph
+
+    def _settled(self) -> bool:
+        return self.ready and all(status.state != "loading" for status in self.snapshot.nodes.values())
 
     def _spec(self, name: NodeName) -> NodeSpec:
         return self.snapshot.graph[name]
@@ -118,8 +122,10 @@ class Gateway:
         self.ready = False
         if self._watcher is not None:
             self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
         await self.runs.aclose(self.settings.drain_s)
         await self._placement.aclose()
+        await self.router.aclose()
         await self.store.aclose()
         await asyncio.to_thread(self._telemetry.shutdown)
 
@@ -131,7 +137,7 @@ class Gateway:
         """Follow the controller's snapshots; each is in force once its nodes are placed and the router is fitted."""
         while True:
             try:
-                snapshot = await self._controller.watch.remote(self.snapshot.number if self.ready else -1)
+                snapshot = await self._controller.watch.remote(self.snapshot.number)
                 if snapshot.number != self.snapshot.number or not self.ready:
                     await self._apply(snapshot)
             except Exception:  # a boundary: the controller may be restarting; what is known goes on serving

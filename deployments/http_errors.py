@@ -74,6 +74,8 @@ def bug_response(error: Exception) -> Response:
 def invalid(error: ValidationError | RequestValidationError, prefix: tuple[str, ...] = ()) -> errors.InvalidRequest:
     """Translate a failed validation: the first field at fault is `param`, the message names all."""
     items = error.errors()
+    if items[0]["type"] == "json_invalid":
+        return errors.InvalidRequest(f"the body is not JSON: {items[0]['ctx']['error']}")
     lines = []
     for item in items[:10]:
         key = ".".join(str(part) for part in (*prefix, *_location(item["loc"])))
@@ -100,6 +102,8 @@ def install(app: FastAPI) -> None:
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  # registered for that class
+        if isinstance(error.__cause__, errors.ModelyardError):  # FastAPI wraps what goes wrong while it reads a body
+            return error_response(error.__cause__)
         kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
         body = {"error": {"message": str(error.detail), "type": kind, "param": None, "code": None}}
         return JSONResponse(body, error.status_code, dict(error.headers or {}))

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from opentelemetry.trace import INVALID_SPAN, Span
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.http_errors import bug_response, error_response
@@ -76,6 +77,8 @@ class RequestMiddleware:
                 await error_response(refusal)(scope, receive, finish)
             else:
                 await self._app(scope, _bounded(receive, self._max_body), finish)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered
         except Exception as error:  # a boundary: a bug becomes an answer, and its details go to the log
             otel.fail(span, error)
             log.exception("request %s failed", request_id)
@@ -93,7 +96,7 @@ class RequestMiddleware:
 
     def _refusal(self, path: str, headers: Headers) -> ModelyardError | None:
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_body:
+        if length.isdecimal() and int(length) > self._max_body:
             return PayloadTooLarge(f"the body has {length} bytes; at most {self._max_body} are taken")
         if self._key is None or path in OPEN_PATHS:
             return None

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from opentelemetry.trace import Span
 
 from deployments.placement import capabilities
+from deployments.run_errors import recall
 from deployments.runs import Runs
 from deployments.snapshot import Snapshot
 from graph import telemetry as otel
-from graph.errors import InvalidRequest, ModelyardError, NodeFailed, NoNodeFits, UnsupportedParameter
-from graph.node import Invoke, KindRegistry
+from graph.binding import SAMPLING
+from graph.errors import InvalidRequest, NoNodeFits, StreamBroken, UnsupportedParameter
 from graph.journal import RunRecord
+from graph.node import Invoke, KindRegistry
 from graph.plan import Plan
 from graph.types import Call, Delta, Message, NodeName, Usage
 from router.planners.single import SinglePlanner
@@ -24,6 +25,8 @@ from router.types import Decision, Planner
 
 AUTO = "auto"
 PLAN = "plan"
+MANY = 256
+"""Combinations of fields whose exclusions are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ class Orchestrator:
         self._planner = planner
         self._invoke = invoke
         self._on_routed = on_routed
-        self._excluded_by = lru_cache(maxsize=256)(self._excluded_for)
+        self._excluded: dict[tuple[str, frozenset[str]], dict[NodeName, str]] = {}
+        self._excluded_in = snapshot()
         self.runs: Runs | None = None
         """Set by the gateway, whose runs call back into `plan`."""
 
@@ -112,10 +116,15 @@ class Orchestrator:
 
     def excluded(self, call: Call) -> dict[NodeName, str]:
         """Return the nodes that cannot take a call now, each with the reason."""
-        return self._excluded_by(self._snapshot().number, call.operation, frozenset(call.params))
-
-    def _excluded_for(self, number: int, operation: str, params: frozenset[str]) -> dict[NodeName, str]:
         snapshot = self._snapshot()
+        if snapshot is not self._excluded_in or len(self._excluded) > MANY:
+            self._excluded, self._excluded_in = {}, snapshot
+        key = (call.operation, frozenset(call.params))
+        if key not in self._excluded:
+            self._excluded[key] = self._excluded_for(snapshot, *key)
+        return self._excluded[key]
+
+    def _excluded_for(self, snapshot: Snapshot, operation: str, params: frozenset[str]) -> dict[NodeName, str]:
         like = Call(params=dict.fromkeys(params), operation=operation)  # type: ignore[arg-type]
         lacking = {spec.name: capabilities(self._kinds, spec, like) for spec in snapshot.graph}
         return {name: why for name, why in lacking.items() if why} | snapshot.unavailable
@@ -141,25 +150,31 @@ class Orchestrator:
 
     async def _planned(self, call: Call, plan: Plan | None, span: Span, timings: dict[str, float]) -> Answer:
         assert self.runs is not None  # noqa: S101  # set before the gateway serves
+        dropped = sorted(set(call.params) - SAMPLING)
+        if dropped:
+            raise UnsupportedParameter(f"plans do not support {', '.join(dropped)}", param=dropped[0])
+        call = replace(call, resets=call.resets or not call.stream)  # a whole answer can be begun anew
+        call = replace(call, resets=not call.stream)  # a client that reads along cannot take anything back
         run = await self.runs.start(call, plan, span=span)
-        return Answer(self._run_deltas(run), run=run, timings=timings)
+        return Answer(self._run_deltas(run, call.resets), run=run, timings=timings)
 
-    async def _run_deltas(self, run: str) -> AsyncIterator[Delta]:
+    async def _run_deltas(self, run: str, resets: bool) -> AsyncIterator[Delta]:
         """Follow a run as if it were one node's answer; leaving it cancels the run."""
         assert self.runs is not None  # noqa: S101
         finished = False
-        sent = ""
+        sent = False
         try:
             async for _, event in self.runs.events(run):
                 if event.type == "output.delta":
-                    sent = event.data["text"] if event.data.get("reset") else sent + event.data["text"]
-                    yield Delta(text=event.data["text"], reset=bool(event.data.get("reset")))
+                    reset = bool(event.data.get("reset"))
+                    if reset and sent and not resets:
+                        raise StreamBroken("the run was begun anew after a part of its answer was sent", node=PLAN)
+                    sent = True
+                    yield Delta(text=event.data["text"], reset=reset, node=PLAN, model=PLAN)
                 if event.type == "run.finished":
                     finished = True
                     if event.data["status"] == "failed":
-                        raise _run_error(event.data.get("error"))
-                    if not sent and event.data["output"]:
-                        yield Delta(text=event.data["output"])
+                        raise recall(event.data.get("error") or {})
                     usage = _usage(await self.runs.get(run))
                     yield Delta(finish_reason="stop", usage=usage, node=PLAN, model=PLAN)
         finally:
@@ -175,17 +190,6 @@ def _usage(record: RunRecord) -> Usage:
 
 async def _ready(decision: Decision) -> Decision:
     return decision
-
-
-def _run_error(described: dict[str, str] | None) -> ModelyardError:
-    message = (described or {}).get("message", "the run failed")
-    code = (described or {}).get("code")
-    error: ModelyardError
-    if code in (NoNodeFits.code, InvalidRequest.code):
-        error = NoNodeFits(message) if code == NoNodeFits.code else InvalidRequest(message)
-    else:
-        error = NodeFailed(message)
-    return error
 
 
 def nothing_fits(decision: Decision) -> NoNodeFits:

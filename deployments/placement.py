@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,8 +14,8 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from deployments.secrets import resolve_secrets
 from deployments.settings import Settings
 from deployments.snapshot import Snapshot
-from graph.errors import ModelyardError, NodeNotFound, NodeUnreachable, Overloaded, StreamBroken
-from graph.node import KindRegistry, Node, NodeEnvironment
+from graph.errors import ModelyardError, NodeNotFound, NodeUnavailable, NodeUnreachable, Overloaded, StreamBroken
+from graph.node import KindRegistry, Node, NodeEnvironment, closing_stream
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, NodeName
 
@@ -27,7 +28,8 @@ class Placement:
     def __init__(self, kinds: KindRegistry, settings: Settings) -> None:
         self._kinds = kinds
         self._environment = NodeEnvironment(resolve_secrets, settings.allow_private)
-        self._local: dict[NodeName, tuple[NodeSpec, Node]] = {}
+        self._local: dict[NodeName, _Local] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self._handles: dict[NodeName, tuple[str, Any]] = {}
         self.failed: dict[NodeName, str] = {}
         """Nodes of this process that could not be loaded, and why."""
@@ -45,11 +47,11 @@ class Placement:
         self._handles = {n: h for n, h in self._handles.items() if n in serving and serving[n].app is not None}
         self.failed = {name: why for name, why in self.failed.items() if name in serving}
         for name in [n for n in self._local if n not in serving or serving[n].app is not None]:
-            await self._local.pop(name)[1].aclose()
+            self._retire(self._local.pop(name))
 
     async def _load(self, spec: NodeSpec) -> None:
         known = self._local.get(spec.name)
-        if known is not None and known[0] == spec:
+        if known is not None and known.spec == spec:
             return
         try:
             node = self._kinds[spec.kind](spec, self._environment)
@@ -59,24 +61,69 @@ class Placement:
             self.failed[spec.name] = f"{type(error).__name__}: {error}"
             return
         self.failed.pop(spec.name, None)
-        self._local[spec.name] = (spec, node)
+        self._local[spec.name] = _Local(spec, node)
         if known is not None:
-            await known[1].aclose()
+            self._retire(known)
+
+    def _retire(self, local: _Local) -> None:
+        """Close a node once the calls that it is answering have ended."""
+        task = asyncio.create_task(local.close())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     def invoke(self, node: NodeName, call: Call) -> AsyncIterator[Delta]:
         """Answer a call at its node."""
         local = self._local.get(node)
         if local is not None:
-            return local[1].run(call)
+            return local.run(call)
         if node in self._handles:
             return _remote(self._handles[node][1], node, call)
         raise NodeNotFound(f"node {node!r} is not ready", param="model", node=node)
 
     async def aclose(self) -> None:
         """Close every node of this process."""
-        for _, node in self._local.values():
-            await node.aclose()
+        for task in list(self._leaving):
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        for local in self._local.values():
+            await local.node.aclose()
         self._local = {}
+
+
+class _Local:
+    """A node in this process, and how many calls it is answering."""
+
+    def __init__(self, spec: NodeSpec, node: Node) -> None:
+        self.spec = spec
+        self.node = node
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self, call: Call) -> AsyncIterator[Delta]:
+        self._calls += 1
+        self._idle.clear()
+        try:
+            async with closing_stream(self.node.run(call)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        except ModelyardError as error:
+            error.node = error.node or self.spec.name
+            raise
+        except Exception as error:  # a boundary: a kind's bug is a failure of this node only
+            log.exception("node %s raised", self.spec.name)
+            message = f"node {self.spec.name!r} raised {type(error).__name__}"
+            raise NodeUnavailable(message, node=self.spec.name) from error
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def close(self) -> None:
+        try:
+            await self._idle.wait()
+        finally:
+            await self.node.aclose()
 
 
 async def _remote(handle: Any, node: NodeName, call: Call) -> AsyncIterator[Delta]:

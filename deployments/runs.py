@@ -6,10 +6,13 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
 
 from opentelemetry.trace import Span
 
+from deployments.run_errors import Described, describe
+from deployments.run_events import EventWriter
 from graph import telemetry as otel
 from graph.errors import ModelyardError
 from graph.executor import ExecutionLimits, execute
@@ -17,19 +20,28 @@ from graph.journal import RunJournal, RunRecord
 from graph.model_graph import ModelGraph
 from graph.node import Invoke
 from graph.plan import Plan
-from graph.run import RunEvent
+from graph.run import RunEvent, RunResult, RunStatus
 from graph.types import Call
 
 log = logging.getLogger("modelyard.runs")
 
-FLUSH_S = 0.02
-"""How long token events may wait to be written together."""
 POLL_S = 0.25
 """How often a run that another process works on is looked at."""
 RENEW_S = 5.0
 """How often leases are renewed, and runs of dead processes are looked for."""
 
 MakePlan = Callable[[Call], Awaitable[Plan]]
+
+
+@dataclass(slots=True)
+class _Work:
+    """A run that this process works on."""
+
+    record: RunRecord
+    trace: dict[str, str]
+    resumed: bool
+    writer: EventWriter
+    task: asyncio.Task[None] | None = field(default=None, compare=False)
 
 
 class Runs:
@@ -43,15 +55,20 @@ class Runs:
         make_plan: MakePlan,
         limits: ExecutionLimits,
         on_end: Callable[[str, float], None] = lambda status, seconds: None,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`ready` says whether nodes can be called: a run of a dead process is not taken over before."""
         self._journal = journal
         self._invoke = invoke
         self._graph = graph
         self._make_plan = make_plan
         self._limits = limits
         self._on_end = on_end
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._changed: dict[str, asyncio.Event] = {}
+        self._ready = ready
+        self._works: dict[str, _Work] = {}
+        self._unrecorded: dict[str, Described] = {}
+        """Runs that failed here while the store was away: still to be written down."""
+        self._background: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -60,9 +77,10 @@ class Runs:
 
     async def aclose(self, drain_s: float) -> None:
         """Let runs in flight finish within the limit. What does not is left for another process to take over."""
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=drain_s)
-        for task in [*self._tasks.values(), *([self._keeper] if self._keeper else [])]:
+        tasks = [work.task for work in self._works.values() if work.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=drain_s)
+        for task in [*tasks, *self._background, *([self._keeper] if self._keeper else [])]:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
@@ -71,16 +89,27 @@ class Runs:
         id = f"run_{uuid.uuid4().hex}"
         if plan is not None:
             self._graph().check(plan)
-        await self._journal.accept(id, call, plan, otel.trace_id(span))
-        self._begin(await self._journal.get(id), otel.carrier(span))
+        trace_id = otel.trace_id(span)
+        await self._journal.accept(id, call, plan, trace_id)
+        # Not read back: the journal keeps neither the deadline nor whether the caller takes resets.
+        record = RunRecord(id, "running", call, plan, (), None, None, trace_id, time.time(), None)
+        self._begin(record, otel.carrier(span), resumed=False)
         return id
 
     async def cancel(self, id: str) -> None:
-        """Stop a run that nobody waits for any more; it is recorded as failed."""
-        task = self._tasks.get(id)
-        if task is not None:
-            task.cancel("cancelled by the caller")
-            await asyncio.gather(task, return_exceptions=True)
+        """Stop a run that nobody waits for any more; it is recorded as failed. Goes on if the caller is cancelled."""
+        work = self._works.get(id)
+        if work is not None:
+            task = asyncio.create_task(self._stop(work))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+            await asyncio.shield(task)
+
+    async def _stop(self, work: _Work) -> None:
+        assert work.task is not None  # noqa: S101  # begun
+        work.task.cancel()
+        await asyncio.wait([work.task])
+        await self._fail(work, {"message": "cancelled by the caller", "code": "cancelled", "param": None})
 
     async def get(self, id: str) -> RunRecord:
         """Return a run as it stands; raise `RunNotFound`."""
@@ -90,130 +119,132 @@ class Runs:
         """Return the latest runs."""
         return await self._journal.list(limit)
 
-    async def events(self, id: str, after: int = 0) -> AsyncIterator[tuple[int, RunEvent]]:
+    async def events(self, id: str, after: int = 0) -> AsyncGenerator[tuple[int, RunEvent], None]:
         """Yield a run's events with ids above `after`, and then as they come, until `run.finished`."""
-        await self._journal.get(id)
         while True:
-            changed = self._changed.get(id)
-            for number, event in await self._journal.events(id, after):
+            # Both are taken before the events are read: whatever is written later wakes this loop again.
+            work = self._works.get(id)
+            news = work.writer.next if work else None
+            ended = await self._journal.status(id) != "running"
+            found = await self._journal.events(id, after)
+            for number, event in found:
                 after = number
                 yield number, event
                 if event.type == "run.finished":
                     return
-            await _wait(changed)
+            if not found:
+                if ended and news is None:
+                    async for number, event in self._last(id, after):
+                        yield number, event
+                    return
+                await (news.wait() if news else asyncio.sleep(POLL_S))
 
-    def _begin(self, record: RunRecord, trace: dict[str, str]) -> None:
-        self._changed[record.id] = asyncio.Event()
-        task = asyncio.create_task(self._work(record, trace), name=record.id)
-        self._tasks[record.id] = task
-        task.add_done_callback(lambda _: self._ended(record.id))
+    async def _last(self, id: str, after: int) -> AsyncGenerator[tuple[int, RunEvent], None]:
+        """Yield the end of a run whose process died before it wrote that event; nothing if `after` is the event."""
+        before = await self._journal.events(id, max(after - 1, 0))
+        if not before or before[-1][1].type != "run.finished":
+            record = await self._journal.get(id)
+            data = {"status": record.status, "output": record.output, "error": record.error}
+            yield after + 1, RunEvent("run.finished", data)
 
-    def _ended(self, id: str) -> None:
-        self._tasks.pop(id, None)
-        if changed := self._changed.pop(id, None):
-            changed.set()
+    def _begin(self, record: RunRecord, trace: dict[str, str], *, resumed: bool) -> None:
+        work = self._works[record.id] = _Work(record, trace, resumed, EventWriter(self._journal, record.id))
+        work.task = asyncio.create_task(self._work(work), name=record.id)
+        work.task.add_done_callback(lambda _: self._ended(work))
 
-    async def _work(self, record: RunRecord, trace: dict[str, str]) -> None:
+    def _ended(self, work: _Work) -> None:
+        if self._works.get(work.record.id) is work:
+            del self._works[work.record.id]
+        work.writer.close()
+
+    async def _work(self, work: _Work) -> None:
         began = time.perf_counter()
-        writer = _EventWriter(self._journal, record.id, self._changed[record.id])
-        span = otel.workflow_span("plan", parent=trace, run=record.id)
-        call = record.call.with_context(trace=otel.carrier(span) or trace)
-        status = "failed"
+        span = otel.workflow_span("plan", parent=work.trace, run=work.record.id)
+        call = work.record.call.with_context(trace=otel.carrier(span) or work.trace)
+        status: str | None = "failed"
         try:
-            status = await self._execute(record, call, writer)
+            status = await self._execute(work, call)
         except asyncio.CancelledError as error:
-            if error.args:  # our own `cancel`: a stopping process leaves the run to be taken over
-                await self._fail(record, ModelyardError("cancelled by the caller"), writer)
             otel.fail(span, error)
-            raise
+            raise  # by `cancel`, which records it, or by a stopping process, whose runs others take over
         except ModelyardError as error:
             otel.fail(span, error)
-            await self._fail(record, error, writer)
+            await self._fail(work, describe(error))
         except Exception as error:  # a boundary: a bug must not leave a run unfinished forever
-            log.exception("run %s failed", record.id)
+            log.exception("run %s failed", work.record.id)
             otel.fail(span, error)
-            await self._fail(record, ModelyardError(f"internal error: {type(error).__name__}"), writer)
+            await self._fail(work, describe(ModelyardError(f"internal error: {type(error).__name__}")))
         finally:
             span.end()
-            self._on_end(status, time.perf_counter() - began)
+            if status is not None:
+                self._on_end(status, time.perf_counter() - began)
 
-    async def _execute(self, record: RunRecord, call: Call, writer: _EventWriter) -> str:
-        plan = record.plan
+    async def _execute(self, work: _Work, call: Call) -> str | None:
+        """Plan and run; return the status, or None if another process has taken the run over."""
+        id, plan = work.record.id, work.record.plan
         if plan is None:
             plan = await self._make_plan(call)
-            await self._journal.planned(record.id, plan)
-        await writer.write(RunEvent("planned", {"plan": plan.to_json()}))
+            await self._journal.planned(id, plan)
+        if not work.resumed or not await self._journal.events(id):
+            await work.writer.write(RunEvent("planned", {"plan": plan.to_json()}))
         result = await execute(
             plan,
             self._invoke,
             graph=self._graph(),
             request=call,
-            on_event=lambda event: self._observe(record.id, writer, event),
+            on_event=lambda event: self._observe(id, work.writer, event),
             limits=self._limits,
-            done={outcome.task: outcome for outcome in record.outcomes},
+            done={outcome.task: outcome for outcome in work.record.outcomes} if work.resumed else None,
         )
-        error = None
-        if result.status == "failed":
-            first = next((o.error for o in result.outcomes if o.status == "failed"), None)
-            error = dict(first) if first else None
-        await self._journal.finish(record.id, result.status, output=result.output, error=error)
-        await writer.write(RunEvent("run.finished", {"status": result.status, "output": result.output, "error": error}))
-        return result.status
+        return result.status if await self._finish(work, result.status, result.output, _first_error(result)) else None
 
-    async def _observe(self, id: str, writer: _EventWriter, event: RunEvent) -> None:
+    async def _observe(self, id: str, writer: EventWriter, event: RunEvent) -> None:
         if event.outcome is not None:
             await self._journal.finished_task(id, event.outcome)
         if event.type != "run.finished":  # written once the journal says so too
             await writer.write(event)
 
-    async def _fail(self, record: RunRecord, error: ModelyardError, writer: _EventWriter) -> None:
-        described = {"message": error.message, "code": error.code, "param": error.param}
-        await self._journal.finish(record.id, "failed", output="", error=described)
-        await writer.write(RunEvent("run.finished", {"status": "failed", "output": "", "error": described}))
+    async def _finish(self, work: _Work, status: RunStatus, output: str, error: Described | None) -> bool:
+        """Note the end; False, with nothing written, if the run is no longer this process's."""
+        await work.writer.flush()
+        if not await self._journal.finish(work.record.id, status, output=output, error=error):
+            return False
+        await work.writer.write(RunEvent("run.finished", {"status": status, "output": output, "error": error}))
+        return True
+
+    async def _fail(self, work: _Work, error: Described) -> None:
+        try:
+            await self._finish(work, "failed", "", error)
+        except Exception:  # a boundary: the store may be away; the keeper writes it down later
+            log.exception("the end of run %s could not be written", work.record.id)
+            self._unrecorded[work.record.id] = error
 
     async def _keep(self) -> None:
         while True:
             try:
-                await self._journal.renew()
-                for record in await self._journal.claim_orphans():
-                    log.warning("taking over run %s, whose process died", record.id)
-                    self._begin(record, {})
+                await self._renew()
+                if self._ready():
+                    for record in await self._journal.claim_orphans():
+                        log.warning("taking over run %s, whose process died", record.id)
+                        resuming = replace(record, call=replace(record.call, resets=True))
+                        self._begin(resuming, {}, resumed=True)
             except Exception:  # a boundary: the store may be away for a while; leases outlive several rounds
                 log.exception("leases could not be renewed")
             await asyncio.sleep(RENEW_S)
 
-
-class _EventWriter:
-    """Journals events in order; tokens that come within a moment are written together."""
-
-    def __init__(self, journal: RunJournal, id: str, changed: asyncio.Event) -> None:
-        self._journal = journal
-        self._id = id
-        self._changed = changed
-        self._waiting: list[RunEvent] = []
-        self._lock = asyncio.Lock()
-        self._flushed = 0.0
-
-    async def write(self, event: RunEvent) -> None:
-        self._waiting.append(event)
-        if event.type.endswith(".delta") and time.monotonic() - self._flushed < FLUSH_S:
-            return
-        async with self._lock:
-            events, self._waiting = self._waiting, []
-            if events:
-                await self._journal.append_events(self._id, events)
-            self._flushed = time.monotonic()
-        self._changed.set()
-        self._changed.clear()
+    async def _renew(self) -> None:
+        """Extend leases; stop work on runs that another process has taken over, and say nothing of them."""
+        for id in await self._journal.renew():
+            log.warning("run %s is another process's now", id)
+            if (work := self._works.get(id)) and work.task is not None:
+                work.task.cancel()
+        for id, error in list(self._unrecorded.items()):
+            await self._journal.finish(id, "failed", output="", error=error)
+            del self._unrecorded[id]
 
 
-async def _wait(changed: asyncio.Event | None) -> None:
-    """Wait until this process writes an event, or for a while if another one does."""
-    if changed is None:
-        await asyncio.sleep(POLL_S)
-        return
-    try:
-        async with asyncio.timeout(POLL_S):
-            await changed.wait()
-    except TimeoutError:
-        return
+def _first_error(result: RunResult) -> Described | None:
+    """Return why a run failed as a whole: the first task's error."""
+    errors = (outcome.error for outcome in result.outcomes if outcome.status == "failed" and outcome.error)
+    first = next(errors, None) if result.status == "failed" else None
+    return dict(first) if first else None

@@ -113,3 +113,8 @@ def process_environment(extra: Mapping[str, str]) -> None:
     """Set variables that Ray reads when it is imported and started; what the operator set himself stays."""
     for name, value in extra.items():
         os.environ.setdefault(name, value)
+
+
+def client_environment() -> tuple[str | None, str | None]:
+    """Return the address and the key of a service that the environment names for its clients."""
+    return os.environ.get(f"{PREFIX}URL"), os.environ.get(f"{PREFIX}API_KEY")

@@ -6,17 +6,19 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from graph.errors import StreamBroken
+from graph.node import closing_stream
 from graph.types import Delta, FinishReason, Modality, NodeName, Payload, Reply, Usage
 
 
 async def collect(deltas: AsyncIterator[Delta], *, node: NodeName) -> Reply:
-    """Gather a stream into a `Reply`.
+    """Gather a stream into a `Reply`, and close it.
 
     Raises `StreamBroken` if it ends without a finish reason: a truncated answer is never a success.
     """
     gathered = Gathered(node)
-    async for delta in deltas:
-        gathered.add(delta)
+    async with closing_stream(deltas):
+        async for delta in deltas:
+            gathered.add(delta)
     return gathered.reply()
 
 

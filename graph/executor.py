@@ -16,10 +16,11 @@ from graph.errors import DeadlineExceeded, ModelyardError
 from graph.model_graph import ModelGraph
 from graph.node import Invoke, closing_stream
 from graph.plan import Plan, Task
-from graph.run import Outcome, RunEvent, RunResult, RunStatus
+from graph.run import EventType, Outcome, RunEvent, RunResult, RunStatus
 from graph.types import Call, Delta, Reply
 
 OnEvent: TypeAlias = Callable[[RunEvent], Awaitable[None]]
+"""Takes every event. Tasks call it at the same time: what it does before it first waits is done in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,11 @@ async def execute(
 ) -> RunResult:
     """Run a plan to its end and return every task's outcome. Expected failures become outcomes; only bugs raise.
 
-    `done` holds outcomes of an interrupted run: tasks that ended well are not run again. Cancelling the caller
-    cancels every task.
+    `done` holds outcomes of an interrupted run, and is None for a new one: tasks that ended well are neither run nor
+    reported again. A resumed run begins with an `output.delta` that voids the answer so far, and a `task.started` voids
+    what an interrupted task had said. Cancelling the caller cancels every task.
     """
-    return await _Execution(plan, invoke, graph, request, on_event, limits, dict(done or {})).run()
+    return await _Execution(plan, invoke, graph, request, on_event, limits, done).run()
 
 
 class _Execution:
@@ -60,12 +62,14 @@ class _Execution:
         request: Call,
         on_event: OnEvent,
         limits: ExecutionLimits,
-        done: dict[str, Outcome],
+        done: Mapping[str, Outcome] | None,
     ) -> None:
         self._plan, self._invoke, self._graph, self._on_event = plan, invoke, graph, on_event
         deadline = min(request.context.deadline or float("inf"), time.time() + limits.total_s)
         self._request = request.with_context(deadline=deadline)
-        self._outcomes = {id: outcome for id, outcome in done.items() if outcome.status == "ok"}
+        self._resumed = done is not None
+        self._done = {id: outcome for id, outcome in (done or {}).items() if outcome.status == "ok"}
+        self._outcomes = dict(self._done)
         self._places = asyncio.Semaphore(limits.parallel)
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._composer = Composer(plan, self._emit_output)
@@ -74,6 +78,8 @@ class _Execution:
         sorter = TopologicalSorter({task.id: task.needs for task in self._plan.tasks})
         sorter.prepare()
         tasks = {task.id: task for task in self._plan.tasks}
+        if self._resumed:
+            await self._emit_output("", True)
         async with asyncio.TaskGroup() as group:
             while sorter.is_active():
                 for id in sorter.get_ready():
@@ -87,13 +93,11 @@ class _Execution:
 
     async def _settle(self, task: Task) -> None:
         """Bring one task to its outcome, whatever that is."""
-        outcome = self._outcomes.get(task.id) or self._skip_reason(task)
+        outcome = self._done.get(task.id)
         if outcome is None:
-            async with self._places:
-                outcome = await self._attempt(task)
-        self._outcomes[task.id] = outcome
-        kind = "task.skipped" if outcome.status == "skipped" else "task.finished"
-        await self._on_event(RunEvent(kind, outcome.to_json(), outcome))  # type: ignore[arg-type]
+            outcome = self._outcomes[task.id] = self._skip_reason(task) or await self._placed(task)
+            kind: EventType = "task.skipped" if outcome.status == "skipped" else "task.finished"
+            await self._on_event(RunEvent(kind, outcome.to_json(), outcome))
         await self._composer.finished(outcome)
         self._ended.put_nowait(task.id)
 
@@ -103,6 +107,10 @@ class _Execution:
             return None
         message = f"needs {', '.join(lost)}, which did not succeed"
         return Outcome(task.id, task.node, "skipped", error={"message": message, "code": "dependency_failed"})
+
+    async def _placed(self, task: Task) -> Outcome:
+        async with self._places:
+            return await self._attempt(task)
 
     async def _attempt(self, task: Task) -> Outcome:
         started = time.time()
@@ -119,15 +127,17 @@ class _Execution:
     async def _reply(self, task: Task, gathered: Gathered) -> Reply:
         replies = {id: cast(Reply, o.reply) for id, o in self._outcomes.items() if o.status == "ok"}
         call = bind(task, self._graph[task.node], replies, self._request)
-        call = replace(call, stream=True, resets=self._request.resets or task.id not in self._plan.sinks)
+        call = replace(call, stream=True, resets=self._request.resets or task.id not in self._plan.shown)
         left = (self._request.context.deadline or 0) - time.time()
+        if left <= 0:
+            raise DeadlineExceeded("run", 0, node=task.node)
         try:
             async with asyncio.timeout(left), closing_stream(self._invoke(task.node, call)) as deltas:
                 async for delta in deltas:
                     gathered.add(delta)
                     await self._forward(task, delta)
         except TimeoutError:
-            raise DeadlineExceeded("run", max(left, 0), node=task.node) from None
+            raise DeadlineExceeded("run", round(left, 3), node=task.node) from None
         return gathered.reply()
 
     async def _forward(self, task: Task, delta: Delta) -> None:

@@ -155,6 +155,11 @@ class RunJournal:
             head["ended_at"],
         )
 
+    async def status(self, id: str) -> RunStatus:
+        """Return how a run stands, in one read; raise `RunNotFound`."""
+        status: RunStatus = (await self._head(id))["status"]
+        return status
+
     async def list(self, limit: int = 100) -> tuple[RunRecord, ...]:
         """Return the newest runs, newest first."""
         ids = [id.decode() for _, id in reversed(await self._store.latest(_INDEX, limit=limit))]

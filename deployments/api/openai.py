@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 from starlette.responses import PlainTextResponse, Response
 
+from deployments.api.body import JSONRoute
+from deployments.api.event_stream import while_client_stays
 from deployments.api.state import exchange_of, gateway_of, identified
 from deployments.json_response import JSONResponse
 from deployments.orchestrator import AUTO, PLAN
@@ -18,7 +20,7 @@ from graph.collect import collect
 from graph.errors import InvalidRequest, NoNodeFits
 from graph.types import Call, Json, Message, Modality, NodeName, Operation, Payload, Reply, Usage, json_payload
 
-routes = APIRouter(tags=["OpenAI"])
+routes = APIRouter(tags=["OpenAI"], route_class=JSONRoute)
 FORMATS = ("json", "text", "verbose_json")
 
 
@@ -146,10 +148,13 @@ def _transcription_params(fields: dict[str, str]) -> dict[str, Json]:
 
 async def _answered(call: Call, model: str, request: Request) -> Reply:
     gateway, exchange = gateway_of(request), exchange_of(request)
+    if model == PLAN:
+        raise InvalidRequest(f"plans do not do {call.operation}; name a node, or {AUTO!r}", param="model")
     call = identified(call, request)
     name = _first_for(call.operation, request) if model == AUTO else model
     answer = await gateway.orchestrator.answer(call, name, exchange.span)
-    reply = await collect(answer.deltas, node=name)
+    async with while_client_stays(request.receive):
+        reply = await collect(answer.deltas, node=name)
     exchange.headers["x-modelyard-node"] = reply.node
     return reply
 

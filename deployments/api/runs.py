@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
+from deployments.api.body import JSONRoute
+from deployments.api.event_stream import EventStream
 from deployments.api.native_request import NativeRequest, RunRequest
 from deployments.api.state import exchange_of, gateway_of, identified
 from deployments.json_response import JSONResponse
@@ -17,7 +21,7 @@ from deployments.runs import Runs
 from graph.errors import InvalidRequest
 from graph.journal import RunRecord
 
-routes = APIRouter(tags=["Modelyard"])
+routes = APIRouter(tags=["Modelyard"], route_class=JSONRoute)
 
 
 @routes.post("/v1/route")
@@ -43,7 +47,7 @@ async def plan(body: NativeRequest, request: Request) -> Response:
 async def start_run(body: RunRequest, request: Request) -> Response:
     """Plan a request, or take the plan given, and run it. Answers at once; the run is already journaled."""
     exchange = exchange_of(request)
-    call = identified(body.to_call(), request)
+    call = replace(identified(body.to_call(), request), resets=True)  # events can say that text is void
     id = await gateway_of(request).runs.start(call, body.to_plan(), span=exchange.span)
     exchange.headers["x-modelyard-run"] = id
     exchange.headers["location"] = f"/v1/runs/{id}"
@@ -72,8 +76,7 @@ async def follow_run(
         raise InvalidRequest(f"{last_event_id!r} is not the id of an event", param="Last-Event-ID")
     runs = gateway_of(request).runs
     await runs.get(id)
-    events = _events(runs, id, int(last_event_id) if last_event_id else after)
-    return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+    return EventStream(_events(runs, id, int(last_event_id) if last_event_id else after))
 
 
 def _run(record: RunRecord) -> dict[str, Any]:
@@ -93,5 +96,6 @@ def _run(record: RunRecord) -> dict[str, Any]:
 
 
 async def _events(runs: Runs, id: str, after: int) -> AsyncIterator[bytes]:
-    async for number, event in runs.events(id, after):
-        yield b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.type.encode(), orjson.dumps(dict(event.data)))
+    async with aclosing(runs.events(id, after)) as events:
+        async for number, event in events:
+            yield b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.type.encode(), orjson.dumps(dict(event.data)))

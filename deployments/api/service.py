@@ -11,12 +11,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import Response
 
+from deployments.api.body import JSONRoute
 from deployments.api.state import exchange_of, gateway_of
 from deployments.json_response import JSONResponse
 from deployments.trace_tree import load_trace
 from graph.errors import InvalidRequest, RunNotFound
 
-routes = APIRouter(tags=["Modelyard"])
+routes = APIRouter(tags=["Modelyard"], route_class=JSONRoute)
 
 
 @routes.get("/healthz")

@@ -37,14 +37,13 @@ def connect(url: str, key: str | None, as_json: bool = False) -> Iterator[Client
 
 def complete_node(incomplete: str) -> list[str]:
     """Return names of the service's nodes for the shell; none if it cannot be asked quickly."""
-    import os
-
     from deployments.cli.options import DEFAULT_URL
     from deployments.client import Client, ServiceError
+    from deployments.settings import client_environment
 
-    url = os.environ.get("MODELYARD_URL", DEFAULT_URL)
+    url, key = client_environment()
     try:
-        with Client(url, os.environ.get("MODELYARD_API_KEY"), timeout_s=1.0, connect_s=0.5) as client:
+        with Client(url or DEFAULT_URL, key, timeout_s=1.0, connect_s=0.5) as client:
             names = [str(node.get("name")) for node in client.nodes()]
     except ServiceError:
         return []  # the shell has nowhere to show an error

@@ -7,7 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from graph.errors import DeadlineExceeded, ModelyardError, NodeFailed, NodeRejected, NodeUnavailable
+from graph.errors import (
+    ContentRefused,
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelyardError,
+    NodeFailed,
+    NodeRejected,
+    NodeUnavailable,
+)
 from graph.node import Invoke, closing_stream
 from graph.types import Call, Delta, NodeName
 
@@ -51,7 +59,7 @@ class CircuitBreaker:
                     async for delta in deltas:
                         yield delta
             except ModelyardError as error:
-                self._failed(node, circuit) if _is_nodes_fault(error) else self._succeeded(node, circuit)
+                self._learn(node, circuit, error)
                 raise
             except BaseException:
                 circuit.probing = False  # cancelled: nothing was learned, the next call may probe
@@ -71,11 +79,24 @@ class CircuitBreaker:
         left = circuit.until - self._clock()
         if left > 0 or circuit.probing:
             wait = max(left, 0.1)
-            raise NodeUnavailable(f"node {node!r} failed repeatedly; next try in {wait:.1f} s", node=node)
+            message = f"node {node!r} failed repeatedly; next try in {wait:.1f} s"
+            refusal = NodeUnavailable(message, retry_after=wait, node=node)
+            refusal.attempts = 0
+            raise refusal
         circuit.probing = True
         self._change(node, circuit, "half_open")
 
+    def _learn(self, node: NodeName, circuit: _Circuit, error: ModelyardError) -> None:
+        if _is_nodes_fault(error):
+            self._failed(node, circuit)
+        elif isinstance(error, (InvalidRequest, ContentRefused, NodeRejected)):
+            self._succeeded(node, circuit)  # it answered, if only to refuse
+        else:
+            circuit.probing = False
+
     def _failed(self, node: NodeName, circuit: _Circuit) -> None:
+        if circuit.state == "open":
+            return  # a call from before the circuit opened; what it says is known
         circuit.failures += 1
         circuit.probing = False
         if circuit.state == "half_open" or circuit.failures >= self._settings.failures:

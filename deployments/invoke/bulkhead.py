@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 
-from graph.errors import Overloaded
+from graph.errors import DeadlineExceeded, Overloaded
 from graph.node import Invoke, closing_stream
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, NodeName
@@ -23,7 +24,7 @@ class Bulkhead:
 
         async def run(node: NodeName, call: Call) -> AsyncIterator[Delta]:
             gate = self._gate(node)
-            await gate.enter(node)
+            await gate.enter(node, call.context.deadline)
             try:
                 async with closing_stream(invoke(node, call)) as deltas:
                     async for delta in deltas:
@@ -53,15 +54,22 @@ class _Gate:
         self.waiting = 0
         self._semaphore = asyncio.Semaphore(places)
 
-    async def enter(self, node: NodeName) -> None:
+    async def enter(self, node: NodeName, deadline: float | None) -> None:
         if not self._semaphore.locked():
             await self._semaphore.acquire()
             return
         if self.waiting >= self.queue:
-            raise Overloaded(f"node {node!r} works on {self.places} calls and {self.queue} wait already", node=node)
+            message = f"node {node!r} works on {self.places} calls and {self.queue} wait already"
+            refusal = Overloaded(message, node=node)
+            refusal.attempts = 0
+            raise refusal
+        left = None if deadline is None else deadline - time.time()
         self.waiting += 1
         try:
-            await self._semaphore.acquire()
+            async with asyncio.timeout(left):
+                await self._semaphore.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded("deadline", round(max(left or 0.0, 0.0), 3), node=node) from None
         finally:
             self.waiting -= 1
 

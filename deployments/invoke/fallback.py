@@ -12,7 +12,6 @@ from graph.errors import (
     DeadlineExceeded,
     InvalidRequest,
     ModelyardError,
-    NodeNotFound,
     NodeRejected,
 )
 from graph.model_graph import ModelGraph
@@ -36,12 +35,12 @@ def falling_back(
 
     A request that is too long goes only to nodes with a larger context; a content refusal and a wrong request go
     nowhere. When every node fails, the first error is raised: it is the one that explains. Every delta names the
-    node that answers.
+    node that answers, and the last one, or the error, says how many attempts were made at all nodes together.
     """
 
     async def run(node: NodeName, call: Call) -> AsyncIterator[Delta]:
         first: ModelyardError | None = None
-        left = call.context.attempts or max_attempts
+        most = left = call.context.attempts or max_attempts
         tried: list[NodeName] = []
         ahead = [node]
         while ahead and left > 0:
@@ -53,14 +52,15 @@ def falling_back(
                 async with closing_stream(invoke(current, attempt)) as deltas:
                     async for delta in deltas:
                         sent = True
-                        yield delta if delta.node else replace(delta, node=current)
+                        yield _named(delta, current, most - left)
                 return
             except ModelyardError as error:
                 first = first or error
                 left -= error.attempts
+                first.attempts = error.attempts = most - left
                 if (sent and not call.resets) or not _may_pass_elsewhere(error, call):
                     raise first if not sent else error from None
-                ahead = _next(graph(), current, error, [*tried, *ahead]) + ahead
+                ahead = _next(graph(), current, error, tried, ahead)
                 ahead = [name for name in ahead if usable(name, call)]
             if ahead and left > 0:
                 on_fallback(current, ahead[0])
@@ -70,6 +70,12 @@ def falling_back(
         raise first
 
     return run
+
+
+def _named(delta: Delta, node: NodeName, spent: int) -> Delta:
+    if delta.finish_reason and spent:
+        delta = replace(delta, attempt=spent + (delta.attempt or 1))
+    return delta if delta.node else replace(delta, node=node)
 
 
 def _may_pass_elsewhere(error: ModelyardError, call: Call) -> bool:
@@ -82,13 +88,17 @@ def _may_pass_elsewhere(error: ModelyardError, call: Call) -> bool:
         return error.status not in CALLERS_FAULT
     if isinstance(error, DeadlineExceeded):
         return error.limit != "deadline"
-    return not isinstance(error, (InvalidRequest, ContentRefused, NodeNotFound))
+    return not isinstance(error, (InvalidRequest, ContentRefused))
 
 
-def _next(graph: ModelGraph, node: NodeName, error: ModelyardError, known: list[NodeName]) -> list[NodeName]:
+def _next(
+    graph: ModelGraph, node: NodeName, error: ModelyardError, tried: list[NodeName], ahead: list[NodeName]
+) -> list[NodeName]:
+    """Return the nodes that are still to be tried, those that were ahead before this failure first."""
     if node not in graph:
-        return []
-    targets = [name for name in graph[node].edges.fallback if name in graph and name not in known]
+        return ahead
+    known = {*tried, *ahead}
+    targets = ahead + [name for name in graph[node].edges.fallback if name in graph and name not in known]
     if isinstance(error, ContextTooLong):
         targets = [name for name in targets if _window(graph[name]) > _window(graph[node])]
     return targets

@@ -44,7 +44,8 @@ class _Clock:
         self._total_s = total_s
         self._end = time.monotonic() + total_s
         left = None if deadline is None else deadline - time.time()
-        self._deadline = None if left is None else time.monotonic() + left
+        self._deadline_s = left or 0.0
+        self._deadline = float("inf") if left is None else time.monotonic() + left
         if left is not None and left <= 0:
             raise DeadlineExceeded("deadline", 0, node=node)
 
@@ -53,10 +54,10 @@ class _Clock:
         until, name, seconds = min(
             (now + wait, limit, wait),
             (self._end, "total", self._total_s),
-            (self._deadline or float("inf"), "deadline", wait),
+            (self._deadline, "deadline", self._deadline_s),
         )
         try:
             async with asyncio.timeout(until - now):
                 return await anext(deltas, None)
         except TimeoutError:
-            raise DeadlineExceeded(name, round(min(seconds, until - now), 3), node=self._node) from None
+            raise DeadlineExceeded(name, round(seconds, 3), node=self._node) from None

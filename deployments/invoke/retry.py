@@ -26,7 +26,7 @@ def retrying(
 ) -> Invoke:
     """Repeat a call that failed in a way that may pass (408, 429, 5xx, connection refused or reset).
 
-    Waits as long as the node asks for (`Retry-After`), else exponentially with full jitter. An answer that the caller
+    Waits as long as the node asks for (`Retry-After`), else exponentially with jitter. An answer that the caller
     has begun to read is never begun anew, unless the caller takes resets. A caller who does not stream gets nothing
     until an attempt has succeeded, so a failure midway leaves nothing to take back.
     """

@@ -1,0 +1,40 @@
+"""Errors of runs: what the journal and the events keep of them, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from graph import errors
+from graph.types import Json
+
+Described: TypeAlias = dict[str, Json]
+"""`{"message", "code", "param"}`."""
+
+_BY_CODE: Mapping[str, type[errors.ModelyardError]] = {
+    kind.code: kind
+    for kind in (
+        errors.ModelyardError, errors.InvalidRequest, errors.UnsupportedParameter, errors.ContextTooLong,
+        errors.PayloadTooLarge, errors.NodeNotFound, errors.NoNodeFits, errors.ContentRefused, errors.Overloaded,
+        errors.NodeFailed, errors.NodeUnreachable, errors.NodeUnavailable, errors.NodeRejected, errors.StreamBroken,
+    )
+}  # fmt: skip
+
+
+def describe(error: errors.ModelyardError) -> Described:
+    """Return what is kept of an error."""
+    return {"message": error.message, "code": error.code, "param": error.param}
+
+
+def recall(described: Mapping[str, Json]) -> errors.ModelyardError:
+    """Return an error of the class that was described, so that it becomes the same HTTP status."""
+    message, code = str(described.get("message") or "the run failed"), described.get("code")
+    if code == errors.DeadlineExceeded.code:
+        error: errors.ModelyardError = errors.DeadlineExceeded("run", 0)
+        error.message = message
+    elif code == errors.InvalidPlan.code:
+        error = errors.InvalidPlan([errors.Problem("plan", "", message)])
+    else:
+        error = _BY_CODE.get(str(code), errors.NodeFailed)(message)
+    error.param = described.get("param")
+    return error
