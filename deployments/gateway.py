@@ -148,12 +148,18 @@ class Gateway:
         if snapshot.number == 0:
             return  # the controller has not looked at the registry yet
         await self._placement.update(snapshot)
-        if fitted_specs(snapshot) != fitted_specs(self.snapshot) or not self.ready:
-            await self.router.fit(list(snapshot.graph))
+        learned = self._routable(snapshot)
+        if not self.ready or [_lesson(s) for s in learned] != [_lesson(s) for s in self._routable(self.snapshot)]:
+            await self.router.fit(learned)
         for name in set(self.snapshot.nodes) - set(snapshot.nodes):
             self.metrics.forget(name)
         self.snapshot = snapshot
         self.ready = True
+
+    def _routable(self, snapshot: Snapshot) -> list[NodeSpec]:
+        """Return the nodes that a request can be sent to: one that only embeds would take others' probability."""
+        found = (spec for spec in snapshot.graph if spec.kind in self.kinds)
+        return [spec for spec in found if self.kinds[spec.kind].operations & {"chat", "tool"}]
 
     async def flush_spans(self) -> None:
         """Write the spans that have ended, so that a trace asked for now is whole."""
@@ -164,9 +170,9 @@ class Gateway:
         return self._placement.failed
 
 
-def fitted_specs(snapshot: Snapshot) -> dict[NodeName, tuple[object, ...]]:
-    """Return what the router learns from; a change elsewhere needs no new fit."""
-    return {spec.name: (spec.description, spec.examples, spec.default) for spec in snapshot.graph}
+def _lesson(spec: NodeSpec) -> tuple[object, ...]:
+    """Return what the router learns of a node; a change elsewhere in its spec needs no new fit."""
+    return spec.name, spec.description, spec.examples, spec.default
 
 
 def _policy(settings: Settings) -> Policy:
@@ -179,4 +185,5 @@ def _policy(settings: Settings) -> Policy:
 
 def _encoder(settings: Settings) -> Encoder:
     """Return the sentence encoder; its files are found now, the model itself is loaded by the first fit."""
-    return load_encoder(resolve_model(settings.encoder_reference()))
+    tokenizer = resolve_model(settings.encoder_tokenizer) if settings.encoder_tokenizer else None
+    return load_encoder(resolve_model(settings.encoder_reference()), tokenizer=tokenizer)

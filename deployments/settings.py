@@ -42,6 +42,8 @@ class Settings(BaseModel):
     """How requests are routed: `embedding` or `keyword`."""
     encoder: str = "auto"
     """Sentence encoder: `hf://…`, `pkg://…` or a folder; `auto` takes an installed MiniLM package, else the hub's."""
+    encoder_tokenizer: str | None = None
+    """Folder of the tokenizer, for an ONNX encoder that has none of its own."""
     min_probability: float = Field(0.5, ge=0, le=1)
     """Below this probability of being in scope, a request goes to the default node."""
     cost_weight: float = Field(0.0, ge=0)
