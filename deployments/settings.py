@@ -25,6 +25,7 @@ class Settings(BaseModel):
     nodes: tuple[Path, ...] = ()
     """Files and folders of YAML that declare the nodes to begin with."""
     host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` for every one."""
     port: int = Field(8000, ge=1, le=65535)
     store: str = "sqlite:///.modelyard/state.db"
     """`sqlite:///file`, `redis://host:port/db` or `memory://`."""
@@ -47,19 +48,27 @@ class Settings(BaseModel):
     min_probability: float = Field(0.5, ge=0, le=1)
     """Below this probability of being in scope, a request goes to the default node."""
     cost_weight: float = Field(0.0, ge=0)
+    """How much of the probability a node may lose for being the dearest."""
     latency_weight: float = Field(0.0, ge=0)
+    """How much of the probability a node may lose for being the slowest."""
     planner_node: str | None = None
     """Chat node that writes plans; without one the learned planner does."""
     max_body_bytes: int = Field(32 * 2**20, ge=1024)
+    """Largest request body; a longer one gets 413."""
     max_messages: int = Field(1000, ge=1)
+    """Most messages of one chat request."""
     max_parallel_tasks: int = Field(16, ge=1, le=1000)
+    """Tasks of one run that work at the same time."""
     max_attempts: int = Field(6, ge=1, le=100)
     """Most upstream calls that one request to one node may cause, fallbacks included."""
     run_total_s: float = Field(600, gt=0)
+    """How long a run may take in all."""
     run_retention_s: float = Field(7 * 86400, gt=0)
+    """How long a finished run is kept."""
     drain_s: float = Field(10, ge=0, le=600)
     """How long answers in flight may go on after a signal to stop."""
     trace_ratio: float = Field(1.0, ge=0, le=1)
+    """Share of requests that are recorded as traces."""
     traces_per_s: float = Field(100.0, ge=0)
     """Most traces recorded in a second; the rest have an id but no spans."""
     otlp_endpoint: str | None = None

@@ -48,21 +48,26 @@ async def show_node(name: str, request: Request) -> Response:
 
 @routes.put("/v1/nodes/{name}", openapi_extra=_BODY)
 async def put_node(name: str, request: Request, dry_run: bool = Query(False)) -> Response:
-    """Register a node, or a new version of one, from YAML or JSON. It is loaded, then routed to, without a restart."""
+    """Register a node, or a new version of one, from YAML or JSON. It is loaded, then routed to, without a restart.
+
+    An edge to a node that does not exist is a warning: two nodes that name each other are put one after the other.
+    """
     gateway = gateway_of(request)
     spec = _read(await request.body(), name, request)
     current = gateway.snapshot.nodes.get(name)
     others = gateway.snapshot.graph.with_nodes(spec)
-    problems = [p for p in others.problems() if p.where == name or p.key == "default"]
-    if problems:
-        raise InvalidSpec(problems)
+    if defaults := [problem for problem in others.problems() if problem.key == "default"]:
+        raise InvalidSpec(defaults)
+    warnings = [f"{problem.key}: {problem.message}" for problem in others.problems() if problem.where == name]
     if dry_run:
         changes = _changes(current.spec if current else None, spec)
-        return JSONResponse({"name": name, "valid": True, "dry_run": True, "changes": changes})
+        body = {"name": name, "valid": True, "dry_run": True, "changes": changes, "warnings": warnings}
+        return JSONResponse(body)
     version = await gateway.registry.put(spec, source="api", author=_author(request))
     await gateway.look()
     unchanged = current is not None and version.version == current.version
-    body = {"name": name, "version": version.version, "state": current.state if unchanged and current else "loading"}
+    state = current.state if unchanged and current else "loading"
+    body = {"name": name, "version": version.version, "state": state, "warnings": warnings}
     return JSONResponse(body, 200 if current else 201)
 
 
