@@ -7,7 +7,6 @@ group `modelyard.kinds`. YAML names a kind; it can never name code.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import ClassVar, Literal, Protocol, TypeAlias
@@ -68,13 +67,19 @@ class Node(Protocol):
         """Return (key, message) for what the kind dislikes in a spec beyond its params, such as a missing model."""
 
 
-@asynccontextmanager
-async def closing_stream(deltas: AsyncIterator[Delta]) -> AsyncIterator[AsyncIterator[Delta]]:
+class closing_stream:  # lower case, for it reads as a verb, like contextlib.aclosing
     """Close a stream at the end of the block, whatever ends it: that is what cancels the work behind it."""
-    try:
-        yield deltas
-    finally:
-        aclose = getattr(deltas, "aclose", None)
+
+    __slots__ = ("_deltas",)
+
+    def __init__(self, deltas: AsyncIterator[Delta]) -> None:
+        self._deltas = deltas
+
+    async def __aenter__(self) -> AsyncIterator[Delta]:
+        return self._deltas
+
+    async def __aexit__(self, *_: object) -> None:
+        aclose = getattr(self._deltas, "aclose", None)
         if aclose is not None:
             await aclose()
 
