@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from opentelemetry.trace import INVALID_SPAN, Span
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -128,12 +128,11 @@ class _Finish:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             exchange = self._exchange
-            headers = MutableHeaders(scope=message)
+            added = exchange.headers | {"server-timing": exchange.server_timing()}
             if trace_id := otel.trace_id(exchange.span):
-                headers["x-trace-id"] = trace_id
-            for name, value in exchange.headers.items():
-                headers[name] = value
-            headers["server-timing"] = exchange.server_timing()
+                added["x-trace-id"] = trace_id
+            headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added.items()]
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
         await self._send(message)
 
 

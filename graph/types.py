@@ -168,7 +168,8 @@ class Call:
 
     def with_context(self, **changes: Any) -> Call:
         """Return the same call in a changed context."""
-        return replace(self, context=replace(self.context, **changes))
+        context = replace(self.context, **changes)
+        return Call(self.messages, self.inputs, self.params, self.operation, self.stream, self.resets, context)
 
     def to_json(self) -> dict[str, Json]:
         """Return a JSON form that `from_json` reads back; the deadline and trace stay behind."""
@@ -236,7 +237,23 @@ class Delta:
     reset: bool = False
     """Everything before this delta is void: another attempt begins. Only sent to calls that allow `resets`."""
     attempt: int = 0
-    """How many attempts the answer took in all; set on the last delta by whoever retries."""
+    """How many attempts the answer took in all; set on the last delta by whoever retries. 0 says nothing: one."""
+
+    def named(self, node: NodeName) -> Delta:
+        """Return the same step, said to come from a node."""
+        return Delta(
+            self.text,
+            self.payload,
+            self.tool_calls,
+            self.refusal,
+            self.logprobs,
+            self.usage,
+            self.finish_reason,
+            self.model,
+            node,
+            self.reset,
+            self.attempt,
+        )
 
 
 @dataclass(frozen=True, slots=True)

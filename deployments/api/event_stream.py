@@ -4,35 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+WATCH_AFTER_S = 0.02
+"""Answers that come sooner cost no task that waits for the client to leave: most of what it costs to wait for them."""
 
-@asynccontextmanager
-async def while_client_stays(receive: Receive) -> AsyncIterator[None]:
+
+class while_client_stays:  # lower case, for it reads as a verb
     """Cancel the block when the client leaves; it then ends with `ClientDisconnect`. The body must have been read."""
-    work = asyncio.current_task()
-    assert work is not None  # noqa: S101  # a coroutine runs in a task
-    gone = asyncio.create_task(_leave(receive, work))
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not gone.done():
-            raise
-        work.uncancel()
-        raise ClientDisconnect from None
-    finally:
+
+    __slots__ = ("_gone", "_receive", "_timer", "_work")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        work = asyncio.current_task()
+        assert work is not None  # noqa: S101  # a coroutine runs in a task
+        self._work = work
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._watch)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        gone = self._gone
+        if gone is None:
+            return
+        if kind is asyncio.CancelledError and gone.done():
+            self._work.uncancel()
+            raise ClientDisconnect from None
         gone.cancel()
 
+    def _watch(self) -> None:
+        self._gone = asyncio.create_task(self._leave())
 
-async def _leave(receive: Receive, work: asyncio.Task[Any]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    work.cancel()
+    async def _leave(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._work.cancel()
 
 
 class EventStream(Response):

@@ -48,8 +48,7 @@ def falling_back(
             tried.append(current)
             sent = False
             try:
-                attempt = replace(call, context=replace(call.context, attempts=left))
-                async with closing_stream(invoke(current, attempt)) as deltas:
+                async with closing_stream(invoke(current, call.with_context(attempts=left))) as deltas:
                     async for delta in deltas:
                         sent = True
                         yield _named(delta, current, most - left)
@@ -75,7 +74,7 @@ def falling_back(
 def _named(delta: Delta, node: NodeName, spent: int) -> Delta:
     if delta.finish_reason and spent:
         delta = replace(delta, attempt=spent + (delta.attempt or 1))
-    return delta if delta.node else replace(delta, node=node)
+    return delta if delta.node else delta.named(node)
 
 
 def _may_pass_elsewhere(error: ModelyardError, call: Call) -> bool:

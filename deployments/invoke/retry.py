@@ -39,7 +39,7 @@ def retrying(
             try:
                 async with closing_stream(invoke(node, call)) as deltas:
                     async for delta in deltas:
-                        if delta.finish_reason:
+                        if attempt > 1 and delta.finish_reason:
                             delta = replace(delta, attempt=attempt)
                         if not call.stream:
                             held.append(delta)
