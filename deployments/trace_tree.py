@@ -143,15 +143,28 @@ def _node(
 def _critical_path(children: Mapping[str | None, Sequence[Mapping[str, Any]]], end: int) -> frozenset[str]:
     """Walk back from the end of the trace: at each moment the span that ended last is what was waited for."""
     found: set[str] = set()
+    ends = _ends(children)
     waiting: list[tuple[str | None, int]] = [(None, end)]
     while waiting:
         parent, until = waiting.pop()
         over = until
-        for record in sorted(children.get(parent, ()), key=lambda record: record["end_ns"], reverse=True):
+        for record in sorted(children.get(parent, ()), key=lambda record: ends[record["span_id"]], reverse=True):
             # Clocks of two machines differ, and a stream's parts end in any order: a child may outlive its parent.
-            ended = min(record["end_ns"], over)
+            ended = min(ends[record["span_id"]], over)
             if record["start_ns"] < until and ended <= until:
                 found.add(record["span_id"])
                 waiting.append((record["span_id"], ended))
                 until = record["start_ns"]
     return frozenset(found)
+
+
+def _ends(children: Mapping[str | None, Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    """Return when each span and all below it had ended: an accepted run goes on after its request was answered."""
+    ends: dict[str, int] = {}
+    order: list[Mapping[str, Any]] = list(children.get(None, ()))
+    for record in order:  # grows while it is read: parents stand before their children
+        order.extend(children.get(record["span_id"], ()))
+    for record in reversed(order):
+        below = [ends[child["span_id"]] for child in children.get(record["span_id"], ())]
+        ends[record["span_id"]] = max([record["end_ns"], *below])
+    return ends

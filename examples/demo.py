@@ -82,7 +82,7 @@ def _await(service: subprocess.Popen[bytes], url: str) -> None:
 def _ask_experts(console: Console, url: str) -> None:
     console.rule('requests with model="auto", through the openai client')
     client = OpenAI(base_url=f"{url}/v1", api_key="unused")
-    table = Table("request", "expert", "probability", "time", "answer", show_lines=True)
+    table = Table("request", "expert", "probability", "time", "answer")
     for question in QUESTIONS:
         began = time.monotonic()
         raw = client.chat.completions.with_raw_response.create(
@@ -90,7 +90,7 @@ def _ask_experts(console: Console, url: str) -> None:
         )
         answer = " ".join((raw.parse().choices[0].message.content or "").split())
         node, probability = raw.headers["x-modelyard-node"], raw.headers["x-modelyard-probability"]
-        table.add_row(question, node, probability, f"{time.monotonic() - began:.1f} s", answer[:160] + " …")
+        table.add_row(question, node, probability, f"{time.monotonic() - began:.1f} s", answer[:110] + " …")
     console.print(table)
     console.print("[dim]The example experts are one model of 135 million parameters with different instructions: "
                   "what to look at is the way, not the wisdom.[/]\n")  # fmt: skip

@@ -18,7 +18,7 @@ from deployments.json_response import JSONResponse
 from deployments.orchestrator import AUTO, PLAN
 from graph.collect import collect
 from graph.errors import InvalidRequest, NoNodeFits
-from graph.types import Call, Json, Message, Modality, NodeName, Operation, Payload, Reply, Usage, json_payload
+from graph.types import Call, Json, Modality, NodeName, Operation, Payload, Reply, Usage, json_payload
 
 routes = APIRouter(tags=["OpenAI"], route_class=JSONRoute)
 FORMATS = ("json", "text", "verbose_json")
@@ -123,7 +123,7 @@ async def transcriptions(request: Request) -> Response:
     payload = Payload(Modality.AUDIO, audio, media_type)
     model = fields.pop("model", AUTO)
     params = _transcription_params(fields) | {"response_format": wanted}
-    call = Call((Message("user", (payload,)),), {"audio": payload}, params, operation="transcribe")
+    call = Call((), {"audio": payload}, params, operation="transcribe")
     reply = await _answered(call, model, request)
     if wanted == "text":
         return PlainTextResponse(reply.text)
