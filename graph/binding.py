@@ -13,18 +13,22 @@ from graph.spec import NodeSpec
 from graph.types import Call, Json, Message, Modality, Payload, Reply, json_payload, text_payload
 
 ATTACHMENTS = (Modality.AUDIO, Modality.IMAGE)
-SAMPLING = frozenset({"temperature", "top_p", "seed", "max_tokens", "max_completion_tokens"})
+LENGTH = frozenset({"max_tokens", "max_completion_tokens"})
+SAMPLING = LENGTH | {"temperature", "top_p", "seed"}
 """Settings of the request that every task of its plan inherits."""
 
 
-def bind(task: Task, spec: NodeSpec, replies: Mapping[str, Reply], request: Call) -> Call:
+def bind(task: Task, spec: NodeSpec, replies: Mapping[str, Reply], request: Call, *, last: bool = True) -> Call:
     """Return the call that a task makes, once the tasks it needs have replied.
+
+    A limit on the length of the answer holds for the `last` tasks only: cut short, an input would mislead.
 
     Raises `InvalidRequest` naming the argument when a reference points at nothing.
     """
     values = {name: resolve(value, replies, request) for name, value in task.arguments.items()}
     context = replace(request.context)
-    params = {name: value for name, value in request.params.items() if name in SAMPLING}
+    inherited = SAMPLING if last else SAMPLING - LENGTH
+    params = {name: value for name, value in request.params.items() if name in inherited}
     if spec.is_tool:
         defaults = {name: a.default for name, a in spec.arguments.items() if a.default is not None}
         inputs = {name: json_payload(plain(value)) for name, value in (defaults | values).items()}

@@ -1,6 +1,6 @@
-"""Makes one answer of the tasks that end a plan, while they are still running.
+"""Makes one answer of the tasks that a plan shows, while they are still running.
 
-The answer is the output of each final task in the order of the plan. The first unfinished one streams as it comes;
+The answer is the output of each shown task in the order of the plan. The first unfinished one streams as it comes;
 those behind it wait for their turn. What failed is named at the end.
 """
 
@@ -23,8 +23,8 @@ class Composer:
     def __init__(self, plan: Plan, emit: Emit | None = None) -> None:
         self._plan = plan
         self._emit = emit
-        self._sinks = plan.sinks
-        self._texts: dict[str, str] = dict.fromkeys(self._sinks, "")
+        self._shown = plan.shown
+        self._texts: dict[str, str] = dict.fromkeys(self._shown, "")
         self._done: dict[str, Outcome] = {}
         self._turn = 0
         self._written = ""
@@ -33,7 +33,7 @@ class Composer:
         """Take one step of a task's answer."""
         if task not in self._texts:
             return
-        live = self._turn < len(self._sinks) and self._sinks[self._turn] == task
+        live = self._turn < len(self._shown) and self._shown[self._turn] == task
         if delta.reset:
             had, self._texts[task] = self._texts[task], ""
             if live and had:
@@ -52,13 +52,13 @@ class Composer:
             if outcome.status == "ok" and outcome.reply and not streamed:
                 self._texts[outcome.task] = outcome.reply.text
             self._done[outcome.task] = outcome
-            live = self._turn < len(self._sinks) and self._sinks[self._turn] == outcome.task
+            live = self._turn < len(self._shown) and self._shown[self._turn] == outcome.task
             if live and not streamed and self._texts[outcome.task]:
                 await self._write(self._heading(outcome.task) + self._texts[outcome.task])
-        while self._turn < len(self._sinks) and self._sinks[self._turn] in self._done:
+        while self._turn < len(self._shown) and self._shown[self._turn] in self._done:
             self._turn += 1
-            if self._turn < len(self._sinks) and self._texts[self._sinks[self._turn]]:
-                task = self._sinks[self._turn]
+            if self._turn < len(self._shown) and self._texts[self._shown[self._turn]]:
+                task = self._shown[self._turn]
                 await self._write(self._heading(task) + self._texts[task])
 
     async def close(self, outcomes: Sequence[Outcome]) -> str:
@@ -70,7 +70,7 @@ class Composer:
         return self._written
 
     async def _replace(self) -> None:
-        sections = [self._heading(task) + self._texts[task] for task in self._sinks[: self._turn] if self._texts[task]]
+        sections = [self._heading(task) + self._texts[task] for task in self._shown[: self._turn] if self._texts[task]]
         self._written = "".join(sections)
         if self._emit:
             await self._emit(self._written, True)
@@ -81,9 +81,9 @@ class Composer:
             await self._emit(text, False)
 
     def _heading(self, task: str) -> str:
-        if len(self._sinks) == 1:
+        if len(self._shown) == 1:
             return ""
-        before = any(self._texts[sink] for sink in self._sinks[: self._sinks.index(task)])
+        before = any(self._texts[earlier] for earlier in self._shown[: self._shown.index(task)])
         return ("\n\n" if before else "") + f"### {self._label(task)}\n\n"
 
     def _label(self, id: str) -> str:

@@ -126,7 +126,7 @@ class _Execution:
 
     async def _reply(self, task: Task, gathered: Gathered) -> Reply:
         replies = {id: cast(Reply, o.reply) for id, o in self._outcomes.items() if o.status == "ok"}
-        call = bind(task, self._graph[task.node], replies, self._request)
+        call = bind(task, self._graph[task.node], replies, self._request, last=task.id in self._plan.sinks)
         call = replace(call, stream=True, resets=self._request.resets or task.id not in self._plan.shown)
         left = (self._request.context.deadline or 0) - time.time()
         if left <= 0:

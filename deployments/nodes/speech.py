@@ -11,7 +11,7 @@ from pydantic import Field
 
 from deployments.models import model_problem, resolve_model
 from deployments.nodes.audio import RATE, decode_audio, find_audio
-from deployments.nodes.chat import number
+from deployments.nodes.chat import max_tokens, number
 from deployments.nodes.workers import Emit, Workers
 from graph.errors import InvalidRequest, InvalidSpec, NodeUnreachable, Problem, UnsupportedParameter
 from graph.node import NodeEnvironment, NodeParams
@@ -50,7 +50,15 @@ class SpeechNode:
     placement: ClassVar[Literal["gateway", "replica"]] = "replica"
     operations: ClassVar[frozenset[Operation]] = frozenset({"chat", "transcribe"})
     honours: ClassVar[frozenset[str]] = frozenset(
-        {"temperature", "language", "prompt", "response_format", "timestamp_granularities"}
+        {
+            "temperature",
+            "language",
+            "prompt",
+            "response_format",
+            "timestamp_granularities",
+            "max_tokens",
+            "max_completion_tokens",
+        }
     )
 
     def __init__(self, spec: NodeSpec, environment: NodeEnvironment) -> None:
@@ -102,11 +110,12 @@ class SpeechNode:
         model = self._ready()
         data = find_audio(call, node=self.spec.name)
         options, verbose, words = self._options(model, call)
+        limit = max_tokens(self.spec, call.params, None)
 
         def work(emit: Emit[Delta]) -> None:
             samples = decode_audio(data, max_seconds=self.params.max_duration_s, node=self.spec.name)
             if not emit.closed:
-                _transcribe(model, samples, options, emit, verbose=verbose, words=words)
+                _transcribe(model, samples, options, emit, verbose=verbose, words=words, limit=limit)
 
         deltas = self._workers.stream(work)
         async with aclosing(deltas):
@@ -166,18 +175,39 @@ class SpeechNode:
 
 
 def _transcribe(
-    model: Any, samples: Any, options: Mapping[str, Any], emit: Emit[Delta], *, verbose: bool, words: bool
+    model: Any,
+    samples: Any,
+    options: Mapping[str, Any],
+    emit: Emit[Delta],
+    *,
+    verbose: bool,
+    words: bool,
+    limit: int | None,
 ) -> None:
     segments, info = model.transcribe(samples, **options)
     done: list[Any] = []
+    tokens = 0
+    cut = False
     for segment in segments:
-        text = segment.text if done else segment.text.lstrip()
+        left = None if limit is None else limit - tokens
+        cut = left is not None and len(segment.tokens) > left
+        text = _first_tokens(model, segment, left) if cut else segment.text
+        tokens += left if cut and left is not None else len(segment.tokens)
+        text = text if done else text.lstrip()
         done.append(segment)
         if emit(Delta(text)):
             return
-    usage = Usage(round(len(samples) / RATE * _POSITIONS_PER_SECOND), sum(len(segment.tokens) for segment in done))
+        if cut:
+            break
+    usage = Usage(round(len(samples) / RATE * _POSITIONS_PER_SECOND), tokens)
     payload = json_payload(_verbose(done, info, words)) if verbose else None
-    emit(Delta(payload=payload, usage=usage, finish_reason="stop"))
+    emit(Delta(payload=payload, usage=usage, finish_reason="length" if cut else "stop"))
+
+
+def _first_tokens(model: Any, segment: Any, count: int | None) -> str:
+    """Return the text of a segment's first tokens; those above the end-of-text token are time stamps."""
+    end = model.hf_tokenizer.token_to_id("<|endoftext|>")
+    return str(model.hf_tokenizer.decode([token for token in segment.tokens[:count] if token < end]))
 
 
 def _verbose(segments: list[Any], info: Any, words: bool) -> dict[str, Any]:
