@@ -34,6 +34,7 @@ def build_app(settings: Settings) -> Application:
         max_ongoing_requests=1000,
         ray_actor_options={"num_cpus": 0},
         health_check_period_s=2,
+        graceful_shutdown_wait_loop_s=0.1,
     )
     gateway = serve.deployment(serve.ingress()(GatewayReplica)).options(
         name="gateway",
@@ -41,5 +42,6 @@ def build_app(settings: Settings) -> Application:
         max_ongoing_requests=10_000,
         ray_actor_options={"num_cpus": 0.5},
         graceful_shutdown_timeout_s=settings.drain_s,
+        graceful_shutdown_wait_loop_s=0.1,
     )
     return gateway.bind(settings, controller.bind(settings))

@@ -230,6 +230,7 @@ def _deploy(app: str, spec: NodeSpec, settings: Settings) -> None:
         "ray_actor_options": {"num_cpus": scale.cpus, "num_gpus": scale.gpus},
         "max_ongoing_requests": limits.concurrency,
         "graceful_shutdown_timeout_s": settings.drain_s,
+        "graceful_shutdown_wait_loop_s": 0.1,
         "health_check_period_s": 5,
         "health_check_timeout_s": 30,
     }

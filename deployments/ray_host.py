@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deployments.settings import Settings, process_environment
+
+log = logging.getLogger("modelyard.ray")
 
 LOCAL_CPUS = 4
 """Logical CPUs that a local Ray hands out at least: small models share cores well."""
@@ -45,6 +49,24 @@ def _holders(port: int) -> Iterator[tuple[int, str]]:
                 yield int(process.name), (process / "comm").read_text().strip()
 
 
+class RayRemarks(io.TextIOBase):
+    """Takes the place of standard output while Ray is in this process: what it prints there goes to the log.
+
+    Ray prints remarks of its own, on the end of its controller for one, and standard output is the command's.
+    """
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Log the lines of a text."""
+        for line in text.splitlines():
+            if line.strip():
+                log.info("%s", line)
+        return len(text)
+
+
 class RayHost:
     """A Ray that this process started or joined. `start` and `stop` are called once each."""
 
@@ -59,6 +81,8 @@ class RayHost:
         import ray
         from ray import serve
 
+        for name in ("ray", "ray.serve"):  # what goes wrong is an exception here or a node's state
+            logging.getLogger(name).setLevel(logging.ERROR)
         if self._settings.address is None:
             cpus = self._settings.num_cpus or max(LOCAL_CPUS, os.cpu_count() or 1)
             ray.init(

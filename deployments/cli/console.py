@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich import box
@@ -59,9 +59,9 @@ def write_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def write_json_line(value: Any) -> None:
-    """Write JSON on one line, for streams of events."""
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+def write_json_line(value: Any, target: TextIO | None = None) -> None:
+    """Write JSON on one line, for streams of events; to standard output unless another place is given."""
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str), file=target)
 
 
 def write_table(

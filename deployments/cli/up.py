@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -16,6 +18,7 @@ from deployments.cli.console import console, write_error, write_json
 from deployments.cli.options import FAILED, Json
 from deployments.cli.up_display import JsonDisplay, UpDisplay
 from deployments.cli.validate import problem_json, write_problems
+from deployments.ray_host import RayRemarks
 from deployments.settings import Settings
 from graph.errors import InvalidRequest, InvalidSpec, ModelyardError
 
@@ -49,17 +52,18 @@ def start(options: dict[str, Any], *, as_json: bool = False) -> None:
         raise typer.BadParameter(error.message) from error
     from deployments.service import serve_forever  # Ray and the web framework, which no other command pays for
 
-    with JsonDisplay() if as_json else UpDisplay(console()) as display:
-        try:
+    target = console()
+    target.file = sys.stdout  # held on to: Ray prints on whatever has that name
+    display = JsonDisplay(target.file) if as_json else UpDisplay(target)
+    try:
+        with redirect_stdout(RayRemarks()), display:
             code = serve_forever(settings, display.handle)
-        except InvalidSpec as error:
-            display.close()
-            _report(error, as_json)
-            code = FAILED
-        except ModelyardError as error:
-            display.close()
-            write_error(error.message, as_json=as_json, code=error.code, param=error.param)
-            code = FAILED
+    except InvalidSpec as error:
+        _report(error, as_json)
+        code = FAILED
+    except ModelyardError as error:
+        write_error(error.message, as_json=as_json, code=error.code, param=error.param)
+        code = FAILED
     raise typer.Exit(code)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class JsonDisplay:
     """Writes every event as one line of JSON."""
 
+    def __init__(self, target: TextIO) -> None:
+        self._target = target
+
     def __enter__(self) -> JsonDisplay:
         return self
 
@@ -30,7 +33,7 @@ class JsonDisplay:
     def handle(self, event: ServiceEvent) -> None:
         """Write one event."""
         fields = {"kind": event.kind, "message": event.message, "node": event.node, "state": event.state}
-        write_json_line(fields | {"data": dict(event.data)})
+        write_json_line(fields | {"data": dict(event.data)}, self._target)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -49,7 +52,11 @@ class UpDisplay:
     def __enter__(self) -> UpDisplay:
         if self._console.is_terminal:
             self._live = Live(
-                console=self._console, get_renderable=self.renderable, refresh_per_second=8, transient=True
+                console=self._console,
+                get_renderable=self.renderable,
+                refresh_per_second=8,
+                transient=True,
+                redirect_stdout=False,  # `up` has taken it from Ray already
             )
             self._live.start()
         return self
