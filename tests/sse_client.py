@@ -20,14 +20,14 @@ def events_of(body: str) -> list[dict[str, Any]]:
 class LeavingClient:
     """Posts a request straight to an ASGI application, and leaves when told."""
 
-    def __init__(self, app: Any, path: str, body: Any) -> None:
+    def __init__(self, app: Any, path: str, body: Any, *, method: str = "POST") -> None:
         self.received = b""
         self.status = 0
         self._left = asyncio.Event()
         content = json.dumps(body).encode()
         self._ahead = [{"type": "http.request", "body": content, "more_body": False}]
         scope = {
-            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "POST",
+            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": method,
             "path": path, "raw_path": path.encode(), "root_path": "", "scheme": "http", "query_string": b"",
             "headers": [(b"content-type", b"application/json")], "client": ("127.0.0.1", 1), "server": ("x", 80),
         }  # fmt: skip

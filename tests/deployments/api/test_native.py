@@ -1,0 +1,219 @@
+"""The native surface: route, plan, runs, graph, feedback, health."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fakes import FakeNode, spec
+from gateway_service import Service, Start
+from sse_client import LeavingClient, events_of
+from waiting import until
+
+LAW = spec("law", description="Contracts and leases.", examples=["Is this lease enforceable?"],
+           edges={"fallback": ["general"]})  # fmt: skip
+GENERAL = spec("general", description="Anything else.", default=True)
+PLAN: dict[str, Any] = {
+    "tasks": [
+        {"id": "t1", "node": "law", "arguments": {"prompt": "one"}},
+        {"id": "t2", "node": "general", "arguments": {"prompt": "two", "context": [{"$ref": "t1"}]}},
+    ],
+    "output": "t2",
+}
+
+
+async def begin(service: Service, body: dict[str, Any]) -> str:
+    answer = await service.http.post("/v1/runs", json=body)
+    assert (answer.status_code, answer.json()["status"]) == (202, "running"), answer.text
+    id = str(answer.json()["id"])
+    assert (answer.headers["x-modelyard-run"], answer.headers["location"]) == (id, f"/v1/runs/{id}")
+    return id
+
+
+async def follow(service: Service, id: str, **headers: str) -> list[dict[str, Any]]:
+    answer = await service.http.get(f"/v1/runs/{id}/events", headers=headers)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    return events_of(answer.text)
+
+
+async def test_routing_decides_and_runs_nothing(start: Start) -> None:
+    service = await start(LAW, GENERAL)
+    answer = await service.http.post("/v1/route", json={"input": "Is this lease enforceable?"})
+    body = answer.json()
+    assert (answer.status_code, body["node"], body["strategy"], body["query"]) == (
+        200, "law", "keyword", "Is this lease enforceable?",
+    )  # fmt: skip
+    assert {"probability", "out_of_scope", "candidates", "excluded", "elapsed_ms"} <= set(body)
+    assert body["candidates"][0]["node"] == "law"
+    assert FakeNode.calls == []
+
+
+async def test_a_plan_that_was_made_can_be_run_as_it_is(start: Start) -> None:
+    service = await start(LAW, GENERAL)
+    messages = [{"role": "user", "content": "Is this lease enforceable?"}]
+    made = (await service.http.post("/v1/plan", json={"messages": messages})).json()
+    assert {"tasks", "links", "output", "planner", "missing", "elapsed_ms"} <= set(made)
+    assert FakeNode.calls == []
+    id = await begin(service, {"messages": messages, "plan": made})
+    assert (await follow(service, id))[-1]["data"]["status"] == "ok"
+
+
+async def test_a_given_plan_is_run_and_shown(start: Start) -> None:
+    service = await start(LAW, GENERAL)
+    id = await begin(service, {"plan": PLAN})
+    events = await follow(service, id)
+    assert [int(event["id"]) for event in events] == list(range(1, len(events) + 1))
+    assert (events[0]["event"], events[-1]["event"]) == ("planned", "run.finished")
+    run = (await service.http.get(f"/v1/runs/{id}")).json()
+    assert (run["status"], [o["task"] for o in run["outcomes"]]) == ("ok", ["t1", "t2"])
+    assert {"task", "node", "status", "output", "error", "attempts", "started_at", "ended_at"} == set(
+        run["outcomes"][0]
+    )
+    assert run["plan"]["links"] == [["t1", "t2"]]
+    assert len(run["trace_id"]) == 32
+    assert run["output"] == events[-1]["data"]["output"] == "general: law: one\n\ntwo"
+    assert [item["id"] for item in (await service.http.get("/v1/runs")).json()["data"]] == [id]
+
+
+async def test_events_are_resumed_behind_the_last_one_seen(start: Start) -> None:
+    service = await start(LAW, GENERAL)
+    id = await begin(service, {"plan": PLAN})
+    events = await follow(service, id)
+    assert await follow(service, id, **{"last-event-id": "3"}) == events[3:]
+    answer = await service.http.get(f"/v1/runs/{id}/events?after={len(events)}")
+    assert (answer.status_code, answer.text) == (200, "")
+    wrong = await service.http.get(f"/v1/runs/{id}/events", headers={"last-event-id": b"\xb2"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "Last-Event-ID")
+
+
+async def test_a_partial_run_names_what_is_missing(start: Start) -> None:
+    service = await start(spec("sick", model="raise", limits={"attempts": 1}), GENERAL)
+    tasks = [
+        {"id": "a", "node": "sick", "arguments": {"prompt": "x"}},
+        {"id": "b", "node": "general", "arguments": {"prompt": "needs", "context": [{"$ref": "a"}]}},
+        {"id": "c", "node": "general", "arguments": {"prompt": "alone"}},
+    ]
+    id = await begin(service, {"plan": {"tasks": tasks}})
+    await follow(service, id)
+    run = (await service.http.get(f"/v1/runs/{id}")).json()
+    assert run["status"] == "partial"
+    assert [outcome["status"] for outcome in run["outcomes"]] == ["failed", "skipped", "ok"]
+    assert "Missing from this answer" in run["output"] and "sick" in run["output"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ({"tasks": []}, "at least one task"),
+        ({}, "tasks: is required"),
+        ({"tasks": [{"id": "a", "node": "law", "arguments": {"prompt": {"$ref": "b"}}}]}, "refers to task 'b'"),
+        ({"tasks": [{"id": "a", "node": "law", "arguments": {"prompt": {"$ref": "a"}}}]}, "cycle"),
+        ({"tasks": [{"id": "a", "node": "nobody", "arguments": {}}]}, "no node is called 'nobody'"),
+        ({"tasks": [{"id": "a", "node": "law", "arguments": {"colour": "red"}}]}, "takes no such argument"),
+    ],
+)
+async def test_a_wrong_plan_is_refused_with_every_problem(start: Start, plan: dict[str, Any], words: str) -> None:
+    service = await start(LAW, GENERAL)
+    answer = await service.http.post("/v1/runs", json={"input": "x", "plan": plan})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_plan", "plan")
+    assert words in error["message"] and error["problems"]
+
+
+@pytest.mark.parametrize("path", ["/v1/route", "/v1/plan", "/v1/runs"])
+@pytest.mark.parametrize(
+    ("content", "param"),
+    [
+        (b"{}", None),
+        (b'{"input": ""}', "input"),
+        (b'{"input": "x", "messages": [{"role": "user", "content": "x"}]}', None),
+        (b'{"input": "x", "extra": 1}', "extra"),
+        (b'{"messages": []}', "messages"),
+        (b"{", None),
+        (b'{"input": "\xff"}', None),
+        (b'{"input": "\\ud800"}', None),
+        (b"[1]", None),
+        (b"", None),
+    ],
+)
+async def test_a_wrong_body_is_a_bad_request(start: Start, path: str, content: bytes, param: str | None) -> None:
+    service = await start(LAW)
+    answer = await service.http.post(path, content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
+
+
+async def test_an_unknown_run(start: Start) -> None:
+    service = await start(LAW)
+    for path in ("/v1/runs/run_x", "/v1/runs/run_x/events"):
+        answer = await service.http.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "run_not_found")
+
+
+async def test_leaving_the_events_leaves_the_run_alone(start: Start) -> None:
+    service = await start(spec("slow", model="stall"))
+    id = await begin(service, {"plan": {"tasks": [{"id": "a", "node": "slow", "arguments": {"prompt": "x"}}]}})
+    client = LeavingClient(service.app, f"/v1/runs/{id}/events", None, method="GET")
+    await until(lambda: b"half" in client.received)
+    await client.leave()
+    assert (await service.http.get(f"/v1/runs/{id}")).json()["status"] == "running"
+    await service.gateway.runs.cancel(id)
+
+
+async def test_the_graph_in_three_forms(start: Start) -> None:
+    service = await start(LAW, GENERAL)
+    graph = (await service.http.get("/v1/graph")).json()
+    assert {node["name"] for node in graph["nodes"]} == {"law", "general"}
+    assert {"source": "law", "target": "general", "kind": "fallback", "declared": True} in graph["edges"]
+    mermaid = await service.http.get("/v1/graph", headers={"accept": "text/vnd.mermaid"})
+    assert mermaid.text.startswith("flowchart LR") and "|fallback|" in mermaid.text
+    dot = await service.http.get("/v1/graph", headers={"accept": "text/vnd.graphviz"})
+    assert dot.text.startswith("digraph") and '"law" -> "general"' in dot.text
+    assert dot.headers["content-type"].startswith("text/vnd.graphviz")
+
+
+async def test_feedback_is_kept(start: Start) -> None:
+    service = await start(LAW)
+    for number in (1, 2):
+        answer = await service.http.post("/v1/feedback", json={"request_id": "r", "rating": "good"})
+        assert (answer.status_code, answer.json()) == (201, {"id": number, "status": "kept"})
+    assert len(await service.gateway.store.read("feedback")) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"request_id": "r"}, 400, None),
+        ({"rating": "good"}, 400, "request_id"),
+        ({"request_id": "r", "score": 2}, 400, "score"),
+        ({"request_id": "r", "rating": "fine"}, 400, "rating"),
+        ({"request_id": "r", "right_node": "nobody"}, 404, "model"),
+    ],
+)
+async def test_wrong_feedback(start: Start, body: dict[str, Any], status: int, param: str | None) -> None:
+    service = await start(LAW)
+    answer = await service.http.post("/v1/feedback", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+    assert await service.gateway.store.read("feedback") == []
+
+
+async def test_health_and_readiness(start: Start) -> None:
+    service = await start(LAW, spec("broken", model="unloadable"))
+    assert (await service.http.get("/healthz")).json() == {"status": "ok"}
+    ready = await service.http.get("/readyz")
+    assert (ready.status_code, ready.json()) == (200, {"ready": True, "nodes": {"law": "ready", "broken": "failed"}})
+    service.gateway.ready = False
+    assert (await service.http.get("/readyz")).status_code == 503
+    assert "modelyard" in (await service.http.get("/metrics")).text
+
+
+async def test_an_unknown_path_and_method_are_answered_in_the_same_form(start: Start) -> None:
+    service = await start(LAW)
+    for method, path, status in (("GET", "/v2/nothing", 404), ("DELETE", "/v1/models", 405)):
+        answer = await service.http.request(method, path)
+        assert (answer.status_code, set(answer.json()["error"])) == (status, {"message", "type", "param", "code"})
+
+
+async def test_the_openapi_document_names_every_path(start: Start) -> None:
+    document = (await (await start(LAW)).http.get("/openapi.json")).json()
+    assert {"/v1/chat/completions", "/v1/runs", "/v1/nodes/{name}", "/v1/feedback"} <= set(document["paths"])
+    assert "ChatRequest" in document["components"]["schemas"]
