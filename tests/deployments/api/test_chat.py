@@ -178,7 +178,8 @@ async def test_a_wrong_field_is_named(start: Start, body: dict[str, Any], param:
 async def test_what_asks_for_nothing_is_taken(start: Start) -> None:
     service = await start(LAW)
     neutral = {"n": 1, "tools": [], "user": "u", "metadata": {"a": "b"}, "stop": None, "logprobs": False,
-               "store": False, "response_format": {"type": "text"}, "tool_choice": "auto", "temperature": 0.5}  # fmt: skip
+               "store": False, "response_format": {"type": "text"}, "tool_choice": "auto",
+               "temperature": 0.5}  # fmt: skip
     assert (await service.chat("law", **neutral)).status_code == 200
     assert FakeNode.calls[0][1].params == {"temperature": 0.5}
 

@@ -1,0 +1,74 @@
+"""Every error has one status."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from deployments.http_errors import STATUS, bug_response, error_body, error_response, status_of
+from graph import errors
+
+
+def tree(kind: type[errors.ModelyardError]) -> list[type[errors.ModelyardError]]:
+    """A class and everything below it."""
+    return [kind, *(found for below in kind.__subclasses__() if below.__module__ == kind.__module__
+                    for found in tree(below))]  # fmt: skip
+
+
+def made(kind: type[errors.ModelyardError]) -> errors.ModelyardError:
+    if issubclass(kind, errors.InvalidPlan | errors.InvalidSpec):
+        return kind([errors.Problem("file.yaml", "name", "is wrong")])
+    if issubclass(kind, errors.DeadlineExceeded):
+        return kind("idle", 3)
+    return kind("it went wrong")
+
+
+EXPECTED = {
+    "ModelyardError": 500, "InvalidRequest": 400, "UnsupportedParameter": 400, "ContextTooLong": 400,
+    "PayloadTooLarge": 413, "InvalidPlan": 400, "InvalidSpec": 400, "Unauthorized": 401, "NodeNotFound": 404,
+    "NoNodeFits": 422, "ContentRefused": 400, "Overloaded": 503, "DeadlineExceeded": 504, "RunNotFound": 404,
+    "NodeFailed": 502, "NodeUnreachable": 503, "NodeUnavailable": 503, "NodeRejected": 502, "StreamBroken": 502,
+}  # fmt: skip
+
+
+def test_the_expectation_is_complete_over_the_tree() -> None:
+    assert {kind.__name__ for kind in tree(errors.ModelyardError)} == set(EXPECTED)
+
+
+def test_every_family_is_in_the_table() -> None:
+    families = set(errors.ModelyardError.__subclasses__()) & set(tree(errors.ModelyardError))
+    assert families <= set(STATUS)
+
+
+@pytest.mark.parametrize("kind", tree(errors.ModelyardError), ids=lambda kind: kind.__name__)
+def test_an_error_becomes_its_status_and_the_four_keys(kind: type[errors.ModelyardError]) -> None:
+    error = made(kind)
+    answer = error_response(error)
+    assert answer.status_code == EXPECTED[kind.__name__] == status_of(error)[0]
+    body = json.loads(bytes(answer.body))["error"]
+    assert {"message", "type", "param", "code"} <= set(body)
+    assert (body["message"], body["code"]) == (error.message, kind.code)
+    assert ("problems" in body) == isinstance(error, errors.InvalidPlan | errors.InvalidSpec)
+    assert ("retry-after" in answer.headers) == (answer.status_code == 503)
+
+
+def test_a_callers_own_deadline_is_a_request_timeout() -> None:
+    assert status_of(errors.DeadlineExceeded("deadline", 1)) == (408, "timeout_error")
+
+
+@pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (2.0, "2"), (2.1, "3"), (None, "1")])
+def test_retry_after_is_rounded_up(seconds: float | None, header: str) -> None:
+    assert error_response(errors.NodeUnavailable("x", retry_after=seconds)).headers["retry-after"] == header
+
+
+def test_a_bug_tells_nothing_but_its_class() -> None:
+    answer = bug_response(ValueError("the password is hunter2"))
+    assert (answer.status_code, b"hunter2" in bytes(answer.body), b"ValueError" in bytes(answer.body)) == (
+        500, False, True,
+    )  # fmt: skip
+
+
+def test_the_body_of_an_event_is_the_body_of_an_answer() -> None:
+    error = errors.StreamBroken("cut", node="a")
+    assert json.loads(bytes(error_response(error).body)) == error_body(error)
