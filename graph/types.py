@@ -7,18 +7,16 @@ Ray handle, so nothing here may hold a socket, a lock or a web framework's objec
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 NodeName: TypeAlias = str
 Json: TypeAlias = Any
 Operation: TypeAlias = Literal["chat", "embeddings", "transcribe", "tool"]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
-
-EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Modality(StrEnum):
@@ -45,8 +43,6 @@ class Payload:
         if self.modality is Modality.TEXT:
             return str(self.value)
         if self.modality is Modality.JSON:
-            import json
-
             return json.dumps(self.value, ensure_ascii=False)
         return f"[{self.modality.value}]"
 
@@ -146,10 +142,9 @@ class Call:
     @property
     def text(self) -> str:
         """The text that says what is wanted: the last user message."""
-        for message in reversed(self.messages):
-            if message.role == "user":
-                return message.text
-        return self.messages[-1].text if self.messages else ""
+        asked = next((message for message in reversed(self.messages) if message.role == "user"), None)
+        last = asked or (self.messages[-1] if self.messages else None)
+        return last.text if last else ""
 
     @property
     def attachments(self) -> tuple[Payload, ...]:
