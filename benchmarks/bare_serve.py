@@ -3,24 +3,22 @@
 python -m benchmarks.bare_serve PORT
 """
 
-from __future__ import annotations
-
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI, Request, Response
+
+from benchmarks.upstream_app import COMPLETION
 from deployments.ray_host import RayHost
 from deployments.settings import Settings
 
 
 def applications() -> dict[str, Any]:
     """Return the two applications, by name, which is also their path."""
-    from fastapi import FastAPI, Request, Response
-    from ray import serve
-
-    from benchmarks.upstream_app import COMPLETION
+    from ray import serve  # Ray reads its environment, which the host sets, when it is imported
 
     near, far = FastAPI(), FastAPI()
     gateway = {"max_ongoing_requests": 10_000, "ray_actor_options": {"num_cpus": 0.1}}

@@ -19,12 +19,15 @@ import psutil
 from benchmarks.load import tree
 
 START_S = 240.0
+SLOW_MACHINE = {"RAY_raylet_start_wait_time_s": "120"}
+"""A busy machine takes longer to start Ray than Ray waits."""
 NODES = """\
 name: legal
 kind: openai
 description: Law, contracts, tenancy and liability
 endpoint: http://127.0.0.1:{port}/v1
 model: fixed
+limits: {{concurrency: 256}}
 examples:
   - Is this indemnity clause enforceable?
   - My landlord kept my deposit
@@ -37,6 +40,7 @@ kind: openai
 description: Programming, debugging and software design
 endpoint: http://127.0.0.1:{port}/v1
 model: fixed
+limits: {{concurrency: 256}}
 examples:
   - Write a Python function that reverses a list
   - Why does this program crash?
@@ -83,10 +87,9 @@ def started(
 ) -> Iterator[Service]:
     """Start a service and wait until its URL answers with 200, or its file is there; end it in every case."""
     log = folder / f"{name}.log"
+    variables = os.environ | SLOW_MACHINE | dict(environment or {})
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=os.environ | (environment or {}), start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=variables, start_new_session=True)
     try:
         _await(name, process, ready, log)
         yield Service(name, port, process.pid)
@@ -104,7 +107,7 @@ def _await(name: str, process: subprocess.Popen[bytes], ready: str | Path, log: 
                 return
         else:
             try:
-                if httpx.get(ready, timeout=2, trust_env=False).status_code < 500:
+                if httpx.get(ready, timeout=2, trust_env=False).status_code == 200:
                     return
             except httpx.HTTPError:
                 pass

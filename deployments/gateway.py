@@ -165,6 +165,10 @@ class Gateway:
         """Write the spans that have ended, so that a trace asked for now is whole."""
         await asyncio.to_thread(self._telemetry.flush)
 
+    def traces_full(self) -> bool:
+        """Say whether a trace that begins now would not be recorded."""
+        return self._telemetry.full()
+
     def failed(self) -> dict[NodeName, str]:
         """Return the nodes of this process that could not be loaded, and why."""
         return self._placement.failed

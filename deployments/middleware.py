@@ -50,8 +50,17 @@ class Exchange:
 class RequestMiddleware:
     """A plain ASGI middleware: no task and no queue between the server and the handlers."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, *, echo_request_id: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        *,
+        echo_request_id: bool,
+        traces_full: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`traces_full` says whether a trace that begins now would not be recorded."""
         self._app = app
+        self._traces_full = traces_full
         self._echo_request_id = echo_request_id
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
         self._max_body = settings.max_body_bytes
@@ -65,7 +74,7 @@ class RequestMiddleware:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.match(given) else uuid.uuid4().hex
         path = scope["path"]
-        span = INVALID_SPAN if path in UNTRACED else otel.request_span(scope["method"], path, headers)
+        span = INVALID_SPAN if path in UNTRACED else self._span(scope["method"], path, headers)
         exchange = Exchange(request_id, span)
         if self._echo_request_id:
             exchange.headers["x-request-id"] = request_id
@@ -93,6 +102,11 @@ class RequestMiddleware:
                 otel.set_http_status(span, finish.status)
             _name_by_route(span, scope)
             span.end()
+
+    def _span(self, method: str, path: str, headers: Headers) -> Span:
+        if self._traces_full() and "traceparent" not in headers:
+            return otel.unrecorded_root()
+        return otel.request_span(method, path, headers)
 
     def _refusal(self, path: str, headers: Headers) -> ModelyardError | None:
         length = headers.get("content-length", "0")

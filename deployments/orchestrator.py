@@ -93,13 +93,14 @@ class Orchestrator:
         with otel.recorded(route_span):
             snapshot = self._snapshot()
             decision = await self._router.decide(call, snapshot.graph, excluded=self.excluded(call))
-            otel.set_decision(
-                route_span,
-                node=decision.node,
-                probability=decision.probability,
-                out_of_scope=decision.out_of_scope,
-                candidates=[candidate.node for candidate in decision.candidates[:10]],
-            )
+            if route_span.is_recording():
+                otel.set_decision(
+                    route_span,
+                    node=decision.node,
+                    probability=decision.probability,
+                    out_of_scope=decision.out_of_scope,
+                    candidates=[candidate.node for candidate in decision.candidates[:10]],
+                )
         self._on_routed(decision.strategy, time.perf_counter() - began)
         return decision
 

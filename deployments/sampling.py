@@ -34,6 +34,10 @@ class TokenBucket:
             self._left -= 1.0
             return True
 
+    def empty(self) -> bool:
+        """Say whether `take` would fail now."""
+        return self._left + (self._clock() - self._at) * self._per_s < 1.0
+
 
 class CappedSampler(Sampler):
     """Samples what another sampler would, as far as a token bucket allows."""
@@ -63,16 +67,19 @@ class CappedSampler(Sampler):
         return f"Capped{{{self._inner.get_description()}}}"
 
 
-def make_sampler(ratio: float, max_per_s: float | None, *, edge: bool = False) -> Sampler:
-    """Return a parent-based sampler: `ratio` of the roots, at most `max_per_s` traces per second.
+def make_sampler(
+    ratio: float, max_per_s: float | None, *, edge: bool = False, bucket: TokenBucket | None = None
+) -> Sampler:
+    """Return a parent-based sampler: `ratio` of the roots, at most `max_per_s` traces per second, or from `bucket`.
 
     At the edge a sampled parent comes from a client, so the cap holds for it too; behind the edge it is always
     followed, or traces would have holes.
     """
     root: Sampler = TraceIdRatioBased(ratio)
-    if max_per_s is None:
-        return ParentBased(root)
-    bucket = TokenBucket(max_per_s)
+    if bucket is None:
+        if max_per_s is None:
+            return ParentBased(root)
+        bucket = TokenBucket(max_per_s)
     root = CappedSampler(root, bucket)
     if not edge:
         return ParentBased(root)

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from deployments.otlp_metrics import MetricsExport
 from deployments.quiet_exporter import QuietExporter
-from deployments.sampling import make_sampler
+from deployments.sampling import TokenBucket, make_sampler
 from deployments.span_store import StoreSpanExporter
 
 OTLP_TIMEOUT_S: Final = 2.0
@@ -41,6 +41,12 @@ class Telemetry:
     provider: TracerProvider
     processors: Sequence[BatchSpanProcessor]
     metrics: MetricsExport | None = None
+    bucket: TokenBucket | None = None
+    """What is left of this second's traces."""
+
+    def full(self) -> bool:
+        """Say whether a trace that begins now would not be recorded."""
+        return self.bucket is not None and self.bucket.empty()
 
     def flush(self, timeout_s: float = SHUTDOWN_S) -> bool:
         """Write every ended span now; say whether that was done in time. Blocks: call it in a thread."""
@@ -100,10 +106,12 @@ def configure_telemetry(
     clients: the cap then holds for traces that they ask for, too. `registry` holds metrics to send to the collector as
     well. A `memory:` store is private to its owner, so nothing is written to one.
     """
+    bucket = None
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
+        bucket = TokenBucket(max_traces_per_s) if max_traces_per_s is not None else None
         provider = TracerProvider(
-            sampler=make_sampler(sample_ratio, max_traces_per_s, edge=edge),
+            sampler=make_sampler(sample_ratio, max_traces_per_s, edge=edge, bucket=bucket),
             resource=_resource(service_name, instance_id),
             shutdown_on_exit=False,
         )
@@ -118,7 +126,7 @@ def configure_telemetry(
     metrics = None
     if otlp_endpoint and registry is not None:
         metrics = MetricsExport(registry, otlp_endpoint, provider.resource)
-    return Telemetry(provider, tuple(processors), metrics)
+    return Telemetry(provider, tuple(processors), metrics, bucket)
 
 
 def _batched(exporter: SpanExporter, delay_ms: float) -> BatchSpanProcessor:

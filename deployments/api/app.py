@@ -59,8 +59,10 @@ class _GatewayApp(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         inner = DirectRoutes(super().build_middleware_stack(), {"/v1/chat/completions": chat.chat_completions})
-        settings = self.state.gateway.settings
-        return RequestMiddleware(inner, settings, echo_request_id=self._echo_request_id)
+        gateway: Gateway = self.state.gateway
+        return RequestMiddleware(
+            inner, gateway.settings, echo_request_id=self._echo_request_id, traces_full=gateway.traces_full
+        )
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -20,6 +20,8 @@ NEUTRAL: dict[str, Any] = {
 }  # fmt: skip
 """Values that ask for nothing: a node need not support the field to honour them."""
 
+_NOT_PARAMS = frozenset({"model", "messages", "stream", "stream_options"}) | HARMLESS
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -77,7 +79,8 @@ class ChatMessage(_Model):
         """Return the domain's form; decode attachments."""
         if self.content is None and not self.tool_calls:
             raise InvalidRequest("is required, unless the message has tool_calls", param=f"messages.{index}.content")
-        extra = self.model_dump(include={"name", "tool_calls", "tool_call_id"}, exclude_none=True)
+        given = (("name", self.name), ("tool_calls", self.tool_calls), ("tool_call_id", self.tool_call_id))
+        extra = {name: value for name, value in given if value is not None}
         if not isinstance(self.content, list):
             return Message(self.role, self.content, extra)
         parts = tuple(_payload(part, f"messages.{index}.content.{at}") for at, part in enumerate(self.content))
@@ -139,11 +142,12 @@ class ChatRequest(BaseModel):
         return Call(messages, params=self._params(), stream=self.stream)
 
     def _params(self) -> dict[str, Any]:
-        skip = {"model", "messages", "stream", "stream_options"} | HARMLESS
+        # Read one by one: dumping the model would take longer than all else that is done with it.
+        known = ((name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set)
         given = {
             name: value
-            for name, value in self.model_dump(exclude=skip, exclude_unset=True).items()
-            if value is not None and not (name in NEUTRAL and value == NEUTRAL[name])
+            for name, value in (*known, *(self.model_extra or {}).items())
+            if value is not None and name not in _NOT_PARAMS and not (name in NEUTRAL and value == NEUTRAL[name])
         }
         if "tools" not in given:
             for name in ("tool_choice", "parallel_tool_calls"):
