@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+from dataclasses import replace
 from typing import cast
 
 from fastapi import Request
@@ -9,7 +12,11 @@ from fastapi import Request
 from deployments.gateway import Gateway
 from deployments.middleware import Exchange
 from graph import telemetry as otel
-from graph.types import Call
+from graph.errors import InvalidRequest
+from graph.types import Call, CallContext
+
+TIMEOUT = "x-modelyard-timeout"
+"""Header with the seconds that the client waits; every node and sub-task gets what is left of them."""
 
 
 def gateway_of(request: Request) -> Gateway:
@@ -23,6 +30,24 @@ def exchange_of(request: Request) -> Exchange:
 
 
 def identified(call: Call, request: Request) -> Call:
-    """Return the call with the request's id and trace in its context."""
+    """Return the call with the request's id, trace and deadline in its context.
+
+    Raises `InvalidRequest` if `x-modelyard-timeout` is not a number of seconds.
+    """
     exchange = exchange_of(request)
-    return call.with_context(request_id=exchange.request_id, trace=otel.carrier(exchange.span))
+    context = CallContext(exchange.request_id, _deadline(request), otel.carrier(exchange.span))
+    return replace(call, context=context)
+
+
+def _deadline(request: Request) -> float | None:
+    """Return when the client stops waiting, from the seconds that it gave."""
+    given = request.headers.get(TIMEOUT)
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise InvalidRequest(f"{given!r} is not a number of seconds", param=TIMEOUT)
+    return time.time() + seconds
