@@ -1,0 +1,134 @@
+"""The real service, started once for all tests of this folder."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from openai import OpenAI
+from otlp import OtlpReceiver
+from recordings import spoken
+from scripted_upstream import ScriptedUpstream
+from service_process import ServiceProcess
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lives here, and give it the time that real processes take."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.service)
+            item.add_marker(pytest.mark.timeout(400))
+
+
+@dataclass(frozen=True)
+class Running:
+    """The service, and what stands around it."""
+
+    process: ServiceProcess
+    upstream: ScriptedUpstream
+    otlp: OtlpReceiver
+    http: httpx.Client
+    openai: OpenAI
+    """The official client; it does not retry, so that nothing is hidden."""
+
+    @property
+    def url(self) -> str:
+        return self.process.url
+
+
+def remote_node(name: str, upstream: ScriptedUpstream, **fields: object) -> dict[str, object]:
+    """Declare a node of kind `openai` on the scripted upstream."""
+    return {
+        "name": name,
+        "kind": "openai",
+        "description": f"Chess, as {name} plays it: openings, endgames, problems and famous games.",
+        "endpoint": f"{upstream.url}/v1",
+        "model": "scripted",
+    } | fields
+
+
+def weather_node(upstream: ScriptedUpstream) -> dict[str, object]:
+    """Declare a tool on the scripted upstream."""
+    return {
+        "name": "weather",
+        "kind": "http",
+        "description": "The temperature in a city right now.",
+        "produces": ["json"],
+        "endpoint": upstream.url,
+        "arguments": {"city": {"type": "string", "description": "Name of the city"}},
+        "params": {"path": "/weather/{city}"},
+        "examples": ["How warm is it in Oslo?", "What is the temperature in Madrid right now?"],
+    }
+
+
+def write_nodes(folder: Path, *nodes: dict[str, object]) -> Path:
+    """Write declarations into a folder, a file for each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for node in nodes:
+        (folder / f"{node['name']}.yaml").write_text(yaml.safe_dump(node))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[ScriptedUpstream]:
+    """The scripted upstream."""
+    server = ScriptedUpstream()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream) -> Iterator[Running]:
+    """The service with the example experts, two nodes on the scripted upstream, and a collector for its spans."""
+    folder = tmp_path_factory.mktemp("service")
+    examples = ["Which opening answers the king's pawn?", "Mate in two: find the move.", "How does a rook move?"]
+    chess = remote_node("chess", upstream, examples=examples)
+    fragile = remote_node(
+        "fragile", upstream, description="Checkers; what breaks, breaks here.", limits={"attempts": 1}
+    )
+    nodes = write_nodes(folder / "nodes", chess, fragile, weather_node(upstream))
+    receiver = OtlpReceiver()
+    process = ServiceProcess(
+        folder,
+        environment={"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint},
+        nodes=[EXAMPLES / "nodes", nodes],
+        store=f"sqlite:///{folder}/state.db",
+        allow_private=True,
+    )
+    process.start()
+    try:
+        process.await_ready()
+        with (
+            httpx.Client(base_url=process.url, timeout=120, trust_env=False) as http,
+            OpenAI(base_url=f"{process.url}/v1", api_key="unused", max_retries=0, timeout=120) as client,
+        ):
+            yield Running(process, upstream, receiver, http, client)
+        ends_cleanly(process)
+    finally:
+        process.kill()
+        receiver.close()
+
+
+def ends_cleanly(process: ServiceProcess) -> None:
+    """Stop a service, and hold that nothing of it is left: no process, no listener, no noise."""
+    assert process.stop() == 0, process.output
+    assert list(process.processes()) == []
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", process.port))
+    assert process.events[-1]["kind"] == "stopped", "every line of standard output is an event of ours"
+    assert (process.folder / "stderr").read_text() == ""
+
+
+@pytest.fixture(scope="session")
+def threat() -> bytes:
+    """A spoken recording with something for a lawyer in it."""
+    return spoken("My landlord keeps the deposit. I want to go to court.")
