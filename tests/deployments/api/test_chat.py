@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import Any
 
 import pytest
 from fakes import FakeNode, spec
+from fakes import chat as a_call
 from gateway_service import Start
+from opentelemetry.trace import INVALID_SPAN
 from sse_client import LeavingClient, events_of
 from waiting import until
+
+from graph.collect import collect
+from graph.errors import DeadlineExceeded
 
 LAW = spec(
     "law",
@@ -316,3 +322,13 @@ async def test_a_key_is_asked_for(start: Start) -> None:
         assert answer.headers["www-authenticate"] == "Bearer"
     assert (await service.http.get("/v1/models", headers={"authorization": "bearer s3cret"})).status_code == 200
     assert (await service.http.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("model", ["law", "plan"])
+async def test_a_deadline_already_past(start: Start, model: str) -> None:
+    service = await start(spec("law", default=True))
+    call = a_call("Is this enforceable?").with_context(deadline=time.time() - 1)
+    answer = await service.gateway.orchestrator.answer(call, model, INVALID_SPAN)
+    with pytest.raises(DeadlineExceeded):
+        await collect(answer.deltas, node=model)
+    assert FakeNode.calls == []

@@ -1,19 +1,17 @@
-"""What the orchestrator decides, on a gateway whose nodes are fakes."""
+"""What the orchestrator decides, with next to nothing around it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 
 import pytest
-from fakes import KINDS, FakeNode, chat, recording, spec
-from gateway_service import Start
+from fakes import KINDS, chat, recording, spec
 from opentelemetry.trace import INVALID_SPAN
 
 from deployments.orchestrator import PLAN, Orchestrator
 from deployments.snapshot import NodeStatus, Snapshot
 from graph.collect import collect
-from graph.errors import DeadlineExceeded, InvalidRequest, NodeNotFound, StreamBroken, UnsupportedParameter
+from graph.errors import InvalidRequest, NodeNotFound, StreamBroken, UnsupportedParameter
 from graph.run import RunEvent
 from graph.spec import NodeSpec
 from graph.types import Call, Message
@@ -81,16 +79,6 @@ def test_a_named_node_must_be_able_to_take_the_call() -> None:
     assert caught.value.param == "tools"
     with pytest.raises(InvalidRequest, match="audio"):
         require("law", Call((Message("user", (recording(),)),)))
-
-
-@pytest.mark.parametrize("model", ["law", PLAN])
-async def test_a_deadline_already_past(start: Start, model: str) -> None:
-    service = await start(spec("law", default=True))
-    call = chat("Is this enforceable?").with_context(deadline=time.time() - 1)
-    answer = await service.gateway.orchestrator.answer(call, model, INVALID_SPAN)
-    with pytest.raises(DeadlineExceeded):
-        await collect(answer.deltas, node=model)
-    assert FakeNode.calls == []
 
 
 class Restarted:
