@@ -14,8 +14,6 @@ from deployments.gateway import Gateway
 from deployments.node_controller import NodeController
 from deployments.settings import Settings
 
-APP = "modelyard"
-
 
 class GatewayReplica:
     """What Serve runs: a gateway, and the web application around it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -33,6 +34,9 @@ STATUS: dict[type[errors.ModelyardError], tuple[int, str]] = {
     errors.ModelyardError: (500, "internal_error"),
 }
 """HTTP status and error type by class; the nearest base class counts."""
+
+
+_UNION_SIDE = re.compile(r"^(str|list|dict|int|float|bool)(\[|$)")
 
 
 def status_of(error: errors.ModelyardError) -> tuple[int, str]:
@@ -86,7 +90,9 @@ def invalid(error: ValidationError | RequestValidationError, prefix: tuple[str, 
 
 
 def _location(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    return loc[1:] if loc and loc[0] in ("body", "query", "path") else loc
+    """Return where in the request the fault is, without the names that pydantic gives to the sides of a union."""
+    loc = loc[1:] if loc and loc[0] in ("body", "query", "path") else loc
+    return tuple(part for part in loc if not (isinstance(part, str) and _UNION_SIDE.match(part)))
 
 
 def install(app: FastAPI) -> None:

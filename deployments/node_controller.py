@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
 from ray.serve.schema import ApplicationStatus
 
+from deployments.app_names import node_app, parse_node_app
 from deployments.node_deployment import HostedNode
 from deployments.settings import Settings
 from deployments.snapshot import NodeStatus, Snapshot, State
@@ -30,7 +30,6 @@ LOOK_EVERY_S = 0.5
 """How often the registry's revision is read, for changes made through another gateway."""
 RETIRE_AFTER_S = 3.0
 """How long a replaced version goes on serving, so that every gateway has heard of its successor."""
-_APP = re.compile(r"^node-(?P<name>.+)-v(?P<version>\d+)$")
 
 
 class NodeController:
@@ -99,7 +98,7 @@ class NodeController:
         return any(
             s.state == "loading" or s.version != s.serving_version
             for s in self._snapshot.nodes.values()
-            if _app_name(s.name, s.version) not in self._failed
+            if node_app(s.name, s.version) not in self._failed
         )
 
     async def _reconcile(self) -> None:
@@ -107,17 +106,15 @@ class NodeController:
         apps = await asyncio.to_thread(_node_apps)
         statuses = {name: await self._settle(version, apps) for name, version in wanted.items()}
         await self._publish(statuses)
+        needed = {node_app(s.name, v) for s in statuses.values() for v in (s.version, s.serving_version) if v}
         for app in apps:
-            name, version = _parse(app)
-            keep = {s.version for s in statuses.values() if s.name == name}
-            keep |= {s.serving_version or 0 for s in statuses.values() if s.name == name}
-            if version not in keep or app in self._failed:
+            if app not in needed or app in self._failed:
                 self._retire(app, at_once=app in self._failed)
 
     async def _settle(self, wanted: NodeVersion, apps: Mapping[str, ApplicationStatus]) -> NodeStatus:
         """Bring one node nearer to its wanted version and say where it stands."""
         assert wanted.spec is not None  # noqa: S101  # `current` has live versions only
-        app = _app_name(wanted.name, wanted.version)
+        app = node_app(wanted.name, wanted.version)
         serving = self._serving.get(wanted.name) or await self._recover(wanted.name, apps)
         error = self._failed.get(app)
         if self._runs_in_gateway(wanted.spec):
@@ -138,21 +135,15 @@ class NodeController:
             wanted,
             serving,
             error,
-            None
-            if serving is None or self._runs_in_gateway(serving.spec)
-            else _app_name(serving.name, serving.version),
+            None if serving is None or self._runs_in_gateway(serving.spec) else node_app(serving.name, serving.version),
         )
 
     async def _recover(self, name: NodeName, apps: Mapping[str, ApplicationStatus]) -> NodeVersion | None:
         """Find what serves a node when this controller was restarted and forgot."""
-        running = [
-            _parse(app)[1]
-            for app, status in apps.items()
-            if _parse(app)[0] == name and status is ApplicationStatus.RUNNING
-        ]
-        for version in await self._registry.history(name) if running else ():
-            if version.version in running and version.spec is not None:
-                if await serve.get_app_handle(_app_name(name, version.version)).status.remote() is None:
+        for version in await self._registry.history(name):
+            app = node_app(name, version.version)
+            if version.spec is not None and apps.get(app) is ApplicationStatus.RUNNING:
+                if await serve.get_app_handle(app).status.remote() is None:
                     return version
         return None
 
@@ -182,22 +173,12 @@ class NodeController:
         task.add_done_callback(self._tasks.discard)
 
 
-def _app_name(name: NodeName, version: int) -> str:
-    return f"node-{name}-v{version}"
-
-
-def _parse(app: str) -> tuple[NodeName, int]:
-    match = _APP.match(app)
-    assert match is not None, app  # noqa: S101  # only names that match are listed
-    return match["name"], int(match["version"])
-
-
 def _node_apps() -> dict[str, ApplicationStatus]:
     found = serve.status().applications
     return {
         name: app.status
         for name, app in found.items()
-        if _APP.match(name) and app.status is not ApplicationStatus.DELETING
+        if parse_node_app(name) and app.status is not ApplicationStatus.DELETING
     }
 
 

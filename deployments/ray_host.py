@@ -16,7 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from deployments.settings import Settings, process_environment
+from deployments.app_names import is_ours
+from deployments.settings import Settings, process_environment, ray_token_known
 
 log = logging.getLogger("modelyard.ray")
 
@@ -78,6 +79,8 @@ class RayHost:
         """Start Ray, or join the cluster by its address, and start Serve's proxy."""
         if self._settings.address is None:
             self._prepare()
+        if self._settings.address is None or ray_token_known():
+            process_environment({"RAY_AUTH_MODE": "token"})  # Ray asks for it on a cluster that has a token
         import ray
         from ray import serve
 
@@ -129,7 +132,7 @@ class RayHost:
         process_environment(environment)
 
     def stop(self) -> None:
-        """Stop what `start` started and leave no process behind."""
+        """Stop what `start` started and leave no process behind; a cluster that was joined goes on without us."""
         import ray
         from ray import serve
 
@@ -137,6 +140,9 @@ class RayHost:
         with contextlib.suppress(Exception):  # a cluster that died cannot be asked to stop; what is left is ended below
             if self._settings.address is None:
                 serve.shutdown()
+            else:
+                for name in filter(is_ours, serve.status().applications):
+                    serve.delete(name)
         ray.shutdown()
         _end(children)
         if self._folder is not None:

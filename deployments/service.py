@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import httpx
 
+from deployments.app_names import GATEWAY
 from deployments.models import resolve_model
 from deployments.ray_host import RayHost, port_owner
 from deployments.settings import Settings
@@ -121,10 +122,10 @@ def _start(settings: Settings, host: RayHost, stop: threading.Event, on_event: O
     _stop_on_signals(stop)  # again: Ray puts handlers of its own in their place
     from ray import serve
 
-    from deployments.app import APP, build_app
+    from deployments.app import build_app
 
     on_event(ServiceEvent("gateway", "starting the gateway"))
-    target = serve.RunTarget(build_app(settings), name=APP, route_prefix="/")
+    target = serve.RunTarget(build_app(settings), name=GATEWAY, route_prefix="/")
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     _await_nodes(settings, stop, on_event)
 

@@ -120,6 +120,12 @@ class Settings(BaseModel):
         return f"pkg://{INSTALLED_ENCODER}" if installed else HUB_ENCODER
 
 
+def ray_token_known() -> bool:
+    """Return whether there is a token to join a Ray cluster with: in a variable, or where Ray keeps its own."""
+    named = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or (Path.home() / ".ray" / "auth_token").is_file()
+
+
 def process_environment(extra: Mapping[str, str]) -> None:
     """Set variables that Ray reads when it is imported and started; what the operator set himself stays."""
     for name, value in extra.items():
