@@ -117,6 +117,24 @@ def service(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream
         receiver.close()
 
 
+@pytest.fixture(scope="session")
+def light(
+    tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream, redis_url: str
+) -> Iterator[ServiceProcess]:
+    """A second service, on Redis, whose one node loads no model and takes whatever comes."""
+    folder = tmp_path_factory.mktemp("light")
+    nodes = write_nodes(folder / "nodes", remote_node("shared", upstream, default=True), weather_node(upstream))
+    store = redis_url.rsplit("/", 1)[0] + "/5"
+    process = ServiceProcess(folder, nodes=nodes, store=store, strategy="keyword", allow_private=True)
+    process.start()
+    try:
+        process.await_ready()
+        yield process
+        ends_cleanly(process)
+    finally:
+        process.kill()
+
+
 def ends_cleanly(process: ServiceProcess) -> None:
     """Stop a service, and hold that nothing of it is left: no process, no listener, no noise."""
     assert process.stop() == 0, process.output

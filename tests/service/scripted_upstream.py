@@ -65,16 +65,16 @@ class ScriptedUpstream:
         text = body["messages"][-1]["content"]
         self.seen.append((dict(request.headers), body))
         if body.get("stream"):
-            return StreamingResponse(self._chunks(text), media_type="text/event-stream")
+            return StreamingResponse(self._chunks(text, request), media_type="text/event-stream")
         if "break" in text:
             return JSONResponse({"error": {"message": "out of order"}}, 500)
-        answer = "".join([word async for word in self._words(text)])
+        answer = "".join([word async for word in self._words(text, request)])
         message = {"role": "assistant", "content": answer}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return JSONResponse({"id": "up-1", "model": "scripted-1", "choices": [choice], "usage": USAGE})
 
-    async def _chunks(self, text: str) -> AsyncIterator[bytes]:
-        async for word in self._words(text):
+    async def _chunks(self, text: str, request: Request) -> AsyncIterator[bytes]:
+        async for word in self._words(text, request):
             choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
             yield _event({"id": "up-1", "model": "scripted-1", "choices": [choice]})
         if "break" in text:
@@ -85,19 +85,22 @@ class ScriptedUpstream:
         yield _event({"id": "up-1", "model": "scripted-1", "choices": [], "usage": USAGE})
         yield b"data: [DONE]\n\n"
 
-    async def _words(self, text: str) -> AsyncIterator[str]:
+    async def _words(self, text: str, request: Request) -> AsyncIterator[str]:
         words = text.split()
+        if words[:1] != ["say"]:
+            for word in ["echo:", *words]:
+                yield f"{word} "
+            return
+        told = False
         try:
-            if words[:1] == ["say"]:
-                for number in range(int(words[1])):
-                    yield f"{number} "
-                    await asyncio.sleep(0.1)
-            else:
-                for word in ["echo:", *words]:
-                    yield f"{word} "
-        except (asyncio.CancelledError, GeneratorExit):
-            self.closed.append(text)
-            raise
+            for number in range(int(words[1])):
+                if await request.is_disconnected():
+                    return
+                yield f"{number} "
+                await asyncio.sleep(0.1)
+            told = True
+        finally:  # returned, or cancelled by the server, which notices as well
+            self.closed += [] if told else [text]
 
 
 def _event(data: Any) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +19,9 @@ import httpx
 
 MARK = "MODELYARD_TEST_SERVICE"
 """Variable that every process of a service inherits; it tells them from everybody else's."""
-START_S = 150.0
+REPLICA = re.compile(r"ray::ServeReplica:(?P<app>[^:]+):(?P<deployment>[^:. ]+)")
+START_S = 240.0
+"""How long the experts may take to load when the machine is busy with other things."""
 STOP_S = 60.0
 
 
@@ -126,7 +129,13 @@ class ServiceProcess:
 
     def replicas(self, deployment: str) -> list[int]:
         """Processes of one deployment: a node's name, `gateway` or `controller`."""
-        return [pid for pid, title in self.processes() if f":{deployment}:" in title and "ServeReplica" in title]
+        return [pid for pid, _, name in self.replica_titles() if name == deployment]
+
+    def replica_titles(self) -> Iterator[tuple[int, str, str]]:
+        """Every replica: process, Serve application, deployment. Ray writes them into the process's title."""
+        for pid, title in self.processes():
+            if match := REPLICA.match(title):
+                yield pid, match["app"], match["deployment"]
 
 
 def kill_replica(service: ServiceProcess, deployment: str) -> None:

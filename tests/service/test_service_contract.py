@@ -6,29 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-CONFIG = """
-[generation]
-max-examples = 8
-"""
+import httpx
 
 
-def test_no_request_that_the_document_allows_breaks_the_service(service, tmp_path):
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("schemathesis")),
-            "run",
-            f"{service.url}/openapi.json",
-            "--checks=not_a_server_error,content_type_conformance",
-            "--phases=examples,coverage,fuzzing",
-            "--max-examples=6",
-            "--seed=1",
-            "--request-timeout=60",
-            "--generation-database=none",
-            "--no-color",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+def test_no_request_that_the_document_allows_breaks_the_service(light, tmp_path):
+    """On the service whose nodes load no model: a model would answer nonsense at length."""
+    schemathesis = Path(sys.executable).with_name("schemathesis")
+    command = [
+        *(str(schemathesis), "run", f"{light.url}/openapi.json"),
+        *("--checks", "not_a_server_error,content_type_conformance"),
+        *("--phases", "examples,coverage,fuzzing", "--max-examples", "5", "--seed", "1"),
+        *("--request-timeout", "30", "--generation-database", "none", "--no-color", "--continue-on-failure"),
+        *("--max-time", "60", "--no-shrink", "--suppress-health-check", "all"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert httpx.get(f"{light.url}/readyz").status_code == 200

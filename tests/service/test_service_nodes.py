@@ -75,8 +75,7 @@ def test_a_hosted_node_is_added_updated_and_removed_under_load(service, tmp_path
 
 def _apps_of(service: Any, node: str) -> list[str]:
     """Serve applications of a node that have a process."""
-    titles = (title for _, title in service.process.processes() if f":{node}" in title and "ServeReplica" in title)
-    return sorted({title.split(":")[3] for title in titles})
+    return sorted({app for _, app, deployment in service.process.replica_titles() if deployment == node})
 
 
 def test_a_node_in_the_gateway_is_updated_without_a_failed_request(service, tmp_path):
