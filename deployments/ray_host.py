@@ -16,11 +16,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from deployments.app_names import is_ours
+from deployments.app_names import GATEWAY, is_ours
 from deployments.settings import Settings, process_environment, ray_token_known
 
 log = logging.getLogger("modelyard.ray")
 
+DELETE_S = 20.0
+"""How long applications may take to go after they have drained."""
 LOCAL_CPUS = 4
 """Logical CPUs that a local Ray hands out at least: small models share cores well."""
 
@@ -141,12 +143,27 @@ class RayHost:
             if self._settings.address is None:
                 serve.shutdown()
             else:
-                for name in filter(is_ours, serve.status().applications):
-                    serve.delete(name)
+                _delete_ours(self._settings.drain_s + DELETE_S)
         ray.shutdown()
         _end(children)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _delete_ours(patience_s: float) -> None:
+    """Take our applications off a cluster that goes on.
+
+    The gateway goes first: its controller would bring back a node that is missing.
+    """
+    from ray import serve
+
+    limit = time.monotonic() + patience_s
+    ours = set(filter(is_ours, serve.status().applications))
+    for names in (ours & {GATEWAY}, ours - {GATEWAY}):
+        for name in names:
+            serve.delete(name, _blocking=False)
+        while names & set(serve.status().applications) and time.monotonic() < limit:
+            time.sleep(0.2)
 
 
 def _free_ports(count: int) -> list[int]:
