@@ -32,7 +32,7 @@ _SCHEMA: dict[str, Any] = {
 }
 
 
-@routes.post("/v1/chat/completions", openapi_extra=_SCHEMA)
+@routes.post("/v1/chat/completions", openapi_extra=_SCHEMA, responses={200: {"content": {"text/event-stream": {}}}})
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation. `model` is `auto` (routed), `plan` (planned) or a node's name."""
     gateway, exchange = gateway_of(request), exchange_of(request)

@@ -96,7 +96,7 @@ async def rollback(name: str, request: Request, to: int | None = Query(None, ge=
     return JSONResponse({"name": name, "version": version.version, "state": "loading"})
 
 
-@routes.get("/v1/graph")
+@routes.get("/v1/graph", responses={200: {"content": {"text/vnd.mermaid": {}, "text/vnd.graphviz": {}}}})
 async def show_graph(request: Request) -> Response:
     """Return nodes and edges as JSON, or as Mermaid (`text/vnd.mermaid`) or DOT (`text/vnd.graphviz`) by Accept."""
     graph = gateway_of(request).snapshot.graph

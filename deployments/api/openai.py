@@ -103,7 +103,7 @@ _FORM: dict[str, Any] = {
 }
 
 
-@routes.post("/v1/audio/transcriptions", openapi_extra=_FORM)
+@routes.post("/v1/audio/transcriptions", openapi_extra=_FORM, responses={200: {"content": {"text/plain": {}}}})
 async def transcriptions(request: Request) -> Response:
     """Transcribe a recording (wav, mp3, m4a, ogg, flac, webm) with a node that does transcriptions."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from deployments.api.body import JSONRoute
 from deployments.api.event_stream import EventStream
@@ -67,7 +67,11 @@ async def show_run(id: str, request: Request) -> Response:
     return JSONResponse(_run(await gateway_of(request).runs.get(id)))
 
 
-@routes.get("/v1/runs/{id}/events")
+@routes.get(
+    "/v1/runs/{id}/events",
+    response_class=StreamingResponse,  # it has no media type of its own
+    responses={200: {"content": {EventStream.media_type: {}}}},
+)
 async def follow_run(
     id: str, request: Request, last_event_id: str | None = Header(None), after: int = Query(0, ge=0)
 ) -> Response:

@@ -9,7 +9,7 @@ from typing import Literal
 import orjson
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from deployments.api.body import JSONRoute
 from deployments.api.state import exchange_of, gateway_of
@@ -36,7 +36,7 @@ async def readyz(request: Request) -> Response:
     return JSONResponse({"ready": ready, "nodes": states}, 200 if ready else 503)
 
 
-@routes.get("/metrics")
+@routes.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Return this gateway replica's metrics in Prometheus' text format."""
     return Response(gateway_of(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -97,14 +97,16 @@ def test_a_node_in_the_gateway_is_updated_without_a_failed_request(service, tmp_
 
 def test_a_node_that_cannot_load_is_failed_and_says_why(service, tmp_path):
     with BackgroundLoad(service.url, ("chess", "legal")) as load:
-        node = _garden(name="broken", model=str(tmp_path / "no-such-model.gguf"))
+        model = tmp_path / "no-model.gguf"
+        model.write_bytes(b"these are no weights")
+        node = _garden(name="broken", model=str(model))
         try:
             code, result = _modelyard(service, "nodes", "add", _write(tmp_path, node))
             assert code == 1
             assert result["nodes"][0]["state"] == "failed"
-            assert "no-such-model.gguf" in str(result["nodes"][0]["error"])
+            assert "no-model.gguf" in str(result["nodes"][0]["error"])
             shown = service.http.get("/v1/nodes/broken").json()
-            assert shown["state"] == "failed" and "no-such-model.gguf" in shown["error"]
+            assert shown["state"] == "failed" and "no-model.gguf" in shown["error"]
             ready = service.http.get("/readyz")
             assert ready.status_code == 200 and ready.json()["nodes"]["broken"] == "failed"
             asked = service.http.post(
