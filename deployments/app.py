@@ -11,6 +11,7 @@ from ray.serve.schema import LoggingConfig
 
 from deployments.api.app import create_app
 from deployments.gateway import Gateway
+from deployments.logs import configure_logging
 from deployments.node_controller import NodeController
 from deployments.settings import Settings
 
@@ -19,6 +20,7 @@ class GatewayReplica:
     """What Serve runs: a gateway, and the web application around it."""
 
     def __init__(self, settings: Settings, controller: Any) -> None:
+        configure_logging(settings)
         self._gateway = Gateway(settings, controller)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name for "build the app here"

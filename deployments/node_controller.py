@@ -15,6 +15,7 @@ from ray import serve
 from ray.serve.schema import ApplicationStatus
 
 from deployments.app_names import node_app, parse_node_app
+from deployments.logs import configure_logging
 from deployments.node_deployment import HostedNode
 from deployments.settings import Settings
 from deployments.snapshot import NodeStatus, Snapshot, State
@@ -36,6 +37,7 @@ class NodeController:
     """The one writer of Serve applications; gateways watch it."""
 
     def __init__(self, settings: Settings) -> None:
+        configure_logging(settings)
         self._settings = settings
         self._store = make_store(settings.store)
         self._registry = Registry(self._store)

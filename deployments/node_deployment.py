@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from deployments.logs import configure_logging
 from deployments.secrets import resolve_secrets
 from deployments.settings import Settings
 from deployments.telemetry import Telemetry, configure_telemetry
@@ -23,6 +24,7 @@ class HostedNode:
     """Loads a node of some kind and answers calls with it."""
 
     def __init__(self, spec: dict[str, Any], settings: Settings) -> None:
+        configure_logging(settings)
         self._settings = settings
         self._spec = NodeSpec.model_validate(spec)
         self._node: Node | None = None

@@ -127,7 +127,7 @@ class RayHost:
                 "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self._folder / "metrics.sock"),
                 "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self._folder),
                 "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._folder / "server-state"),
-                "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(self._settings.drain_s) + 5),
+                "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(self._settings.run_total_s)),  # answers outlive a reload
                 "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
                 "MODELYARD_HAPROXY": get_haproxy_binary(),
             }

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import httpx
 
 from deployments.app_names import GATEWAY
+from deployments.logs import configure_logging
 from deployments.models import resolve_model
 from deployments.ray_host import RayHost, port_owner
 from deployments.settings import Settings
@@ -47,6 +48,7 @@ OnEvent = Callable[[ServiceEvent], None]
 
 def serve_forever(settings: Settings, on_event: OnEvent) -> int:
     """Run the service until SIGINT or SIGTERM; return the exit code. Raises `InvalidSpec` before anything starts."""
+    configure_logging(settings)
     specs = _read_specs(settings)
     if (taken := port_owner(settings.host, settings.port)) is not None:
         on_event(ServiceEvent("error", f"{taken}. Stop that process or choose another --port"))
