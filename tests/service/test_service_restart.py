@@ -93,6 +93,8 @@ def test_two_services_on_one_redis_see_the_same_nodes(light, started, tmp_path, 
     started.append(two)
     two.start()
     two.await_ready("shared")
+    shared = _listening(light).keys() & _listening(two).keys()
+    assert not shared, "what both listen on, either answers"
     _put(light, remote_node("late", upstream))
     until(lambda: two.states().get("late") == "ready", "the other service serves it too", 15)
     assert _ask(two, "late").status_code == 200
@@ -133,14 +135,14 @@ def test_a_store_that_is_not_there_is_said_before_anything_starts(tmp_path):
 
 def test_only_loopback_is_listened_on_for_people(service):
     """HAProxy's own pages, and the replicas' ports, are for this machine."""
-    listening = _listening(pid for pid, _ in service.process.processes())
+    listening = _listening(service.process)
     http = {address: title for address, title in listening.items() if "haproxy" in title or "ServeReplica" in title}
     assert http
     assert {address.rsplit(":", 1)[0] for address in http} == {"127.0.0.1"}, http
 
 
-def _listening(pids: Any) -> dict[str, str]:
-    """Addresses (IPv4) on which processes listen, and who does."""
+def _listening(service: ServiceProcess) -> dict[str, str]:
+    """Addresses (IPv4) on which a service's processes listen, and who does."""
     inodes = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -149,9 +151,12 @@ def _listening(pids: Any) -> dict[str, str]:
             octets = [str(int(number[i : i + 2], 16)) for i in (6, 4, 2, 0)]
             inodes[f"socket:[{fields[9]}]"] = f"{'.'.join(octets)}:{int(port, 16)}"
     found = {}
-    for pid in pids:
-        title = (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        for link in (Path("/proc") / str(pid) / "fd").iterdir():
-            if (address := inodes.get(str(link.readlink()))) is not None:
+    for pid, title in service.processes():
+        for link in list((Path("/proc") / str(pid) / "fd").iterdir()):
+            try:
+                address = inodes.get(str(link.readlink()))
+            except OSError:  # closed in the meantime
+                continue
+            if address is not None:
                 found[address] = title
     return found
