@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ def main() -> None:
     """Measure, print the table, keep the raw results."""
     arguments = _arguments()
     wrk_path()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else the services would outlive a run that is ended
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-benchmark-")))
         arms = _start(stack, folder, arguments)
