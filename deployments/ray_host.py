@@ -103,8 +103,6 @@ class RayHost:
         import ray
         from ray.exceptions import RayError
 
-        for name in ("ray", "ray.serve"):  # what goes wrong is an exception here or a node's state
-            logging.getLogger(name).setLevel(logging.ERROR)
         try:
             self._connect(ray)
         except (RayError, RuntimeError, OSError, ValueError) as error:  # what `ray.init` and Serve raise
@@ -114,6 +112,8 @@ class RayHost:
     def _connect(self, ray: Any) -> None:
         from ray import serve
 
+        for name in ("ray", "ray.serve"):  # what goes wrong is an exception here or a node's state
+            logging.getLogger(name).setLevel(logging.ERROR)
         if self._settings.address is None:
             cpus = self._settings.num_cpus or max(LOCAL_CPUS, os.cpu_count() or 1)
             ray.init(

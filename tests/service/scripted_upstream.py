@@ -30,6 +30,8 @@ class ScriptedUpstream:
         self.url = f"http://127.0.0.1:{self.port}"
         routes = [
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
+            Route("/v1/embeddings", self._embeddings, methods=["POST"]),
+            Route("/v1/audio/transcriptions", self._transcription, methods=["POST"]),
             Route("/v1/models", self._models, methods=["GET", "HEAD"]),
             Route("/weather/{city}", self._weather, methods=["GET", "HEAD"]),
         ]
@@ -56,13 +58,22 @@ class ScriptedUpstream:
     async def _models(self, _: Request) -> Response:
         return JSONResponse({"object": "list", "data": []})
 
+    async def _embeddings(self, request: Request) -> Response:
+        texts = (await request.json())["input"]
+        data = [{"object": "embedding", "index": index, "embedding": [1.0, 0.5]} for index in range(len(texts))]
+        return JSONResponse({"object": "list", "data": data, "model": "scripted-1", "usage": USAGE})
+
+    async def _transcription(self, _: Request) -> Response:
+        return JSONResponse({"text": "hello"})
+
     async def _weather(self, request: Request) -> Response:
         self.seen.append((dict(request.headers), dict(request.path_params)))
         return JSONResponse({"city": request.path_params["city"], "celsius": 21})
 
     async def _chat(self, request: Request) -> Response:
         body = await request.json()
-        text = body["messages"][-1]["content"]
+        content = body["messages"][-1].get("content")
+        text = content if isinstance(content, str) else json.dumps(content)
         self.seen.append((dict(request.headers), body))
         if body.get("stream"):
             return StreamingResponse(self._chunks(text, request), media_type="text/event-stream")
