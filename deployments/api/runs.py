@@ -78,9 +78,7 @@ async def follow_run(
     id: str, request: Request, last_event_id: str | None = Header(None), after: int = Query(0, ge=0, lt=MAX_EVENT)
 ) -> Response:
     """Stream what happens in a run as server-sent events. `Last-Event-ID` (or `after`) resumes behind an event."""
-    if last_event_id and not (
-        last_event_id.isascii() and last_event_id.isdigit() and int(last_event_id[:20]) < MAX_EVENT
-    ):
+    if last_event_id and not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 16):
         raise InvalidRequest(f"{last_event_id!r} is not the id of an event", param="Last-Event-ID")
     runs = gateway_of(request).runs
     await runs.get(id)

@@ -37,9 +37,10 @@ def test_a_node_that_dies_in_mid_stream_ends_the_stream_with_an_error(service):
     body = {"model": "legal", "messages": LONG, "stream": True, "max_completion_tokens": 1500}
     with service.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         for line in answer.iter_lines():
-            lines += [line] if line else []
-            if len(lines) == 3:
-                kill_replica(service.process, "legal")
+            if line:
+                lines.append(line)
+                if len(lines) == 3:
+                    kill_replica(service.process, "legal")
     assert lines[-1].startswith('data: {"error":'), lines[-2:]
     assert "data: [DONE]" not in lines
     _answers_again(service, "legal")

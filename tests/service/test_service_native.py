@@ -56,6 +56,14 @@ def test_a_given_plan_runs_and_its_events_can_be_resumed(service):
     assert read_events(service.http, path, after="0") == events
 
 
+@pytest.mark.parametrize("after", ["-1", "x", "1" * 30])
+def test_an_event_that_cannot_be_is_refused(service, after):
+    id = service.http.post("/v1/runs", json={"plan": _given_plan(1)}).json()["id"]
+    path = f"/v1/runs/{id}/events"
+    assert service.http.get(path, params={"after": after}).status_code == 400
+    assert service.http.get(path, headers={"last-event-id": after}).status_code == 400
+
+
 def test_a_run_is_kept_with_every_outcome(service):
     id = service.http.post("/v1/runs", json={"plan": _given_plan(1)}).json()["id"]
     read_events(service.http, f"/v1/runs/{id}/events")
