@@ -79,11 +79,14 @@ class RayRemarks(io.TextIOBase):
         """Say yes."""
         return True
 
+    def __init__(self) -> None:
+        self._line = ""
+
     def write(self, text: str) -> int:
-        """Log the lines of a text."""
-        for line in text.splitlines():
-            if line.strip():
-                log.info("%s", line)
+        """Log the lines of a text; one that is not at its end waits for the rest."""
+        *lines, self._line = (self._line + text).split("\n")
+        for line in filter(str.strip, lines):
+            log.info("%s", line)
         return len(text)
 
 
