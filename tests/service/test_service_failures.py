@@ -13,7 +13,9 @@ import openai
 import pytest
 from service_process import kill_replica, until
 
-LONG = [{"role": "user", "content": "Tell me everything about contracts, one clause after the other."}]
+LONG = [  # two hundred tokens at temperature 0: long enough to be killed in the middle
+    {"role": "user", "content": "Tell me everything about contracts, one clause after the other."}
+]
 
 
 def _ask(service: Any, model: str) -> httpx.Response:
@@ -34,7 +36,7 @@ def _answers_again(service: Any, model: str) -> None:
 
 def test_a_node_that_dies_in_mid_stream_ends_the_stream_with_an_error(service):
     lines: list[str] = []
-    body = {"model": "legal", "messages": LONG, "stream": True, "max_completion_tokens": 1500}
+    body = {"model": "legal", "messages": LONG, "stream": True, "max_completion_tokens": 400, "temperature": 0}
     with service.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         for line in answer.iter_lines():
             if line:

@@ -96,12 +96,12 @@ def test_two_services_on_one_redis_see_the_same_nodes(light, started, tmp_path, 
     shared = _listening(light).keys() & _listening(two).keys()
     assert not shared, "what both listen on, either answers"
     _put(light, remote_node("late", upstream))
-    until(lambda: two.states().get("late") == "ready", "the other service serves it too", 15)
+    until(lambda: two.states().get("late") == "ready", "the other service serves it too", 30)
     assert _ask(two, "late").status_code == 200
     graphs = [httpx.get(f"{service.url}/v1/graph").json() for service in (light, two)]
     assert graphs[0] == graphs[1]
     httpx.delete(f"{two.url}/v1/nodes/late").raise_for_status()
-    until(lambda: "late" not in light.states(), "it is gone from the first", 15)
+    until(lambda: "late" not in light.states(), "it is gone from the first", 30)
     run = httpx.post(f"{light.url}/v1/runs", json={"plan": {"tasks": [_task("shared")]}}).json()["id"]
     until(lambda: httpx.get(f"{two.url}/v1/runs/{run}").json()["status"] == "ok", "a run is seen from both", 30)
     ends_cleanly(two)
