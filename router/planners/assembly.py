@@ -25,7 +25,10 @@ class Assembly:
         self._carried: dict[tuple[Ref, tuple[NodeName, ...]], Ref] = {}
 
     def add(self, node: NodeName, arguments: dict[str, Value]) -> Ref:
-        """Add a task and return a reference to its output."""
+        """Add a task and return a reference to its output; a task that is there already serves both."""
+        for known in self.tasks:
+            if known.node == node and known.arguments == arguments:
+                return Ref(known.id)
         task = Task(f"t{len(self.tasks) + 1}", node, arguments)
         self.tasks.append(task)
         return Ref(task.id)

@@ -46,6 +46,7 @@ _INLINE_ITEM = re.compile(r"(?:(?<=\s)|(?<=^))(?:\(\d{1,2}\)|\d{1,2}[.)])\s+(?=[
 _SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]" + HIDDEN + r"]{0,3}\s+|(?<=[。！？])\s*|\s{0,3}[;；]\s{0,3}|\n\s*\n")
 _LEAD = (
     r"(?:(?:please|kindly|also|then|next|finally|lastly|afterwards?|after that|after this|subsequently|additionally|"
+    r"separately|besides|"
     r"in addition|step \d+|(?:first|second|third)(?:ly)?(?=,)|based on (?:that|this|it)|at the end|"
     r"in the end)\b[\s,:]*)"
 )
@@ -65,6 +66,7 @@ _OBJECT = re.compile(
     + ")"
 )
 _OPEN = re.compile(r"(?i)\b(?:to|can|could|should|must|will|would|may|might|that|which|who|how to)\s+(?:\w+ly\s+)?\w+")
+_DANGLING = re.compile(r"(?i)[\s,;]+(?:and|then|and then|but|also)$")
 _SENTENCE_START = re.compile(
     r"(?i)(?:what|how|why|when|where|who|which)\b|(?:is|are|does|do|can|could|should|would)\s+(?:a|an|the|it|i|we|"
     r"you|my|this)\b"
@@ -188,7 +190,8 @@ class Splitter:
             or bool(WISH.match(shown) or COMMAND_SHAPE.match(shown))
             or shown.rstrip().endswith(("?", "？"))
         )
-        return Clause(text[begin:end].strip(" ,;\n\t"), ordered, soft, asks and not constraint, glue)
+        said = _DANGLING.sub("", text[begin:end].strip(" ,;\n\t"))
+        return Clause(said, ordered, soft, asks and not constraint, glue)
 
 
 def mask(text: str) -> str:

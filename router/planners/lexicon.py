@@ -85,6 +85,7 @@ FILLER = compile(
     r"ok|okay|hi|"
     r"hello|plus|or|but|so|just|additionally|furthermore|moreover|afterwards|afterward|after that|after this|"
     r"after which|"
+    r"separately|besides|(?:based on|using|from|given|with|in|out of|according to)\s[^,.;:!?\n]{1,60}(?=,)|"
     r"in addition|based on (?:that|this|it)|at the end|in the end|at last|(?:could|can|would|will) you(?: please)?|"
     r"i(?:'d| would)? (?:also )?(?:need|want|like)(?: you)?(?: to)?|i have to|help me(?: to)?|to|let's|let me|"
     r"step \d+)\b"
