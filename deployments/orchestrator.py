@@ -14,7 +14,7 @@ from deployments.runs import Runs
 from deployments.snapshot import Snapshot
 from graph import telemetry as otel
 from graph.binding import SAMPLING
-from graph.errors import InvalidRequest, NoNodeFits, StreamBroken, UnsupportedParameter
+from graph.errors import InvalidRequest, NoNodeFits, Overloaded, StreamBroken, UnsupportedParameter
 from graph.journal import RunRecord
 from graph.node import Invoke, KindRegistry
 from graph.plan import Plan
@@ -69,6 +69,7 @@ class Orchestrator:
 
         Raises `NodeNotFound`, `NoNodeFits`, `UnsupportedParameter`, `InvalidPlan`, … before anything runs.
         """
+        self._require_nodes()
         if model == PLAN:
             return await self._planned(call, None, span, {})
         if model != AUTO:
@@ -91,6 +92,7 @@ class Orchestrator:
         began = time.perf_counter()
         route_span = otel.route_span(self._router.strategy, parent=span if span is not None else call.context.trace)
         with otel.recorded(route_span):
+            self._require_nodes()
             snapshot = self._snapshot()
             decision = await self._router.decide(call, snapshot.graph, excluded=self.excluded(call))
             if route_span.is_recording():
@@ -108,12 +110,18 @@ class Orchestrator:
         """Make a plan for a call, without running it; the graph has accepted it."""
         span = otel.plan_span(self._planner.name, parent=call.context.trace)
         with otel.recorded(span):
+            self._require_nodes()
             graph = self._snapshot().graph.without(*self._snapshot().unavailable)
             within = call.with_context(trace=otel.carrier(span) or call.context.trace)
             plan = await self._planner.plan(within, graph)
             graph.check(plan)
             otel.set_plan(span, nodes=[task.node for task in plan.tasks], missing=len(plan.missing))
         return plan
+
+    def _require_nodes(self) -> None:
+        """Raise `Overloaded` while this process does not know the nodes: it has just started."""
+        if self._snapshot().number == 0:
+            raise Overloaded("the gateway is starting and does not know its nodes yet", retry_after=2)
 
     def excluded(self, call: Call) -> dict[NodeName, str]:
         """Return the nodes that cannot take a call now, each with the reason."""

@@ -32,9 +32,9 @@ class Limits(_Model):
     total_s: float = Field(300.0, gt=0, le=86400)
     attempts: int = Field(3, ge=1, le=10)
     """Attempts at this node, the first one included."""
-    concurrency: int = Field(8, ge=1, le=10_000)
+    concurrency: int = Field(32, ge=1, le=10_000)
     """Calls that one replica works on at a time."""
-    queue: int = Field(32, ge=0, le=100_000)
+    queue: int = Field(128, ge=0, le=100_000)
     """Calls that may wait for a place; one more is refused at once."""
 
 

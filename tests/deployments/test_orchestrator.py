@@ -8,10 +8,10 @@ import pytest
 from fakes import KINDS, chat, recording, spec
 from opentelemetry.trace import INVALID_SPAN
 
-from deployments.orchestrator import PLAN, Orchestrator
+from deployments.orchestrator import AUTO, PLAN, Orchestrator
 from deployments.snapshot import NodeStatus, Snapshot
 from graph.collect import collect
-from graph.errors import InvalidRequest, NodeNotFound, StreamBroken, UnsupportedParameter
+from graph.errors import InvalidRequest, NodeNotFound, Overloaded, StreamBroken, UnsupportedParameter
 from graph.run import RunEvent
 from graph.spec import NodeSpec
 from graph.types import Call, Message
@@ -36,11 +36,14 @@ class Around:
         class _NoRouter:
             strategy = "none"
 
+        class _NoPlanner:
+            name = "none"
+
         self.orchestrator = Orchestrator(
             kinds=KINDS,
             snapshot=lambda: self.now,
             router=_NoRouter(),  # type: ignore[arg-type]
-            planner=None,  # type: ignore[arg-type]
+            planner=_NoPlanner(),  # type: ignore[arg-type]
             invoke=lambda node, call: _nothing(),
             on_routed=lambda strategy, seconds: None,
         )
@@ -116,3 +119,12 @@ async def test_a_caller_of_a_whole_answer_does_not_notice() -> None:
         async for delta in answer.deltas:
             texts.append((delta.text, delta.reset))  # noqa: PERF401  # what came before the error is kept
     assert texts == [("half", False), ("", True), ("whole", False)]
+
+
+async def test_a_gateway_that_does_not_know_its_nodes_says_that_it_is_starting() -> None:
+    orchestrator = Around(Snapshot()).orchestrator
+    for model in (AUTO, PLAN, "law"):
+        with pytest.raises(Overloaded, match="starting"):
+            await orchestrator.answer(chat(), model, INVALID_SPAN)
+    with pytest.raises(Overloaded, match="starting"):
+        await orchestrator.plan(chat())
