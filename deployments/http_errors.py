@@ -114,6 +114,10 @@ def install(app: FastAPI) -> None:
         body = {"error": {"message": str(error.detail), "type": kind, "param": None, "code": None}}
         return JSONResponse(body, error.status_code, dict(error.headers or {}))
 
+    async def bug(_: Request, error: Exception) -> Response:
+        return bug_response(error)  # the framework raises the error again, and the middleware logs it
+
+    app.add_exception_handler(Exception, bug)
     app.add_exception_handler(errors.ModelyardError, ours)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(ValidationError, validation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +29,8 @@ def model_problem(reference: str | None) -> str | None:
         return None
     if "://" in reference:
         return f"{reference!r} has an unknown scheme; write {FORMS}"
-    return None if Path(reference).expanduser().exists() else f"{reference!r} does not exist; write {FORMS}"
+    # os.path takes names that are too long or name no user for absent; Path raises.
+    return None if os.path.exists(os.path.expanduser(reference)) else f"{reference!r} does not exist; write {FORMS}"
 
 
 def resolve_model(reference: str | None) -> Path:
@@ -53,7 +55,7 @@ def _package_problem(reference: str) -> str | None:
     if _package_root(match[1]) is None:
         return f"{reference!r} names package {match[1]!r}, which is not installed; pip install it where the node runs"
     path = _package_path(reference)
-    return None if path.exists() else f"{reference!r} does not exist: package {match[1]!r} has no {match[2]!r}"
+    return None if os.path.exists(path) else f"{reference!r} does not exist: package {match[1]!r} has no {match[2]!r}"
 
 
 def _package_root(package: str) -> Path | None:

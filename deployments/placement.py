@@ -159,5 +159,5 @@ def capabilities(kinds: KindRegistry, spec: NodeSpec, call: Call) -> str | None:
     if call.operation == "chat":
         missing = sorted(name for name in call.params if name not in kind.honours)
         if missing:
-            return f"does not support {', '.join(missing)}"
+            return f"does not support {', '.join(missing[:20])}"
     return None

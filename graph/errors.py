@@ -101,12 +101,17 @@ class Problem:
         return f"{self.where}: {self.key + ': ' if self.key else ''}{self.message}"
 
 
+MAX_PROBLEMS = 100
+"""Problems that are reported of one plan."""
+
+
 class InvalidPlan(InvalidRequest):
     """A plan that the graph refuses."""
 
     code = "invalid_plan"
 
     def __init__(self, problems: Sequence[Problem]) -> None:
+        problems = problems[:MAX_PROBLEMS]
         super().__init__("; ".join(f"{p.key}: {p.message}" if p.key else p.message for p in problems), param="plan")
         self.problems = tuple(problems)
 

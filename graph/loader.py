@@ -19,7 +19,10 @@ from graph.spec import SECRET, NodeSpec
 MAX_BYTES = 1_000_000
 """Largest document that is parsed; a node's YAML is a page, not a book."""
 MAX_DEPTH = 20
-MAX_EVENTS = 200_000
+MAX_EVENTS = 50_000
+"""Keys and values of a document; the most examples that a node may have are a fifth of it."""
+MAX_NUMBER = 40
+"""Characters of a number: YAML's other notations of long ones take minutes to read."""
 MAX_PROBLEMS = 100
 """Problems that are reported of one document."""
 _SECRET_WORDS = ("key", "secret", "token", "password", "header", "auth", "credential", "cookie")
@@ -95,7 +98,7 @@ def parse_documents(data: bytes, where: str) -> tuple[list[tuple[str, Any]], lis
 
 def _check_events(text: str) -> None:
     depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+    for count, event in enumerate(yaml.parse(text, Loader=_SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
             raise ValueError(f"{_line(event)}aliases (*{event.anchor}) are not allowed")
         if isinstance(event, yaml.CollectionStartEvent):
@@ -112,7 +115,11 @@ def _line(event: yaml.Event) -> str:
     return f"line {event.start_mark.line + 1}: " if event.start_mark else ""
 
 
-class _StrictLoader(yaml.SafeLoader):
+# The parser written in C, where PyYAML has it: the other one takes seconds for what a document may hold.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _StrictLoader(_SafeLoader):  # type: ignore[misc]
     """A safe loader of what JSON can say: dates stay text, other types and a key written twice are refused."""
 
     yaml_constructors = {  # noqa: RUF012 - PyYAML's own way to declare them
@@ -135,9 +142,22 @@ def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, 
         if key in seen:
             raise ValueError(f"line {key_node.start_mark.line + 1}: key {key!r} is written twice")
         seen.add(key)
-    return loader.construct_mapping(node, deep=True)
+    return loader.construct_mapping(node, deep=True)  # type: ignore[no-any-return]
 
 
+def _short_number(loader: _StrictLoader, node: yaml.ScalarNode) -> int | float:
+    line = f"line {node.start_mark.line + 1}: "
+    if len(node.value) > MAX_NUMBER:
+        raise ValueError(f"{line}a number has at most {MAX_NUMBER} characters")
+    is_int = node.tag.endswith(":int")
+    try:
+        return loader.construct_yaml_int(node) if is_int else loader.construct_yaml_float(node)  # type: ignore[no-any-return]
+    except ValueError:
+        raise ValueError(f"{line}{node.value!r} is not a number") from None
+
+
+for _tag in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _short_number)
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 

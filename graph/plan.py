@@ -119,6 +119,8 @@ class Plan:
         items = data.get("tasks")
         if not isinstance(items, Sequence) or isinstance(items, str):
             raise InvalidPlan([Problem("plan", "tasks", "is required: a list of {id, node, arguments}")])
+        if len(items) > MAX_TASKS:
+            raise InvalidPlan([Problem("plan", "tasks", f"{len(items)} tasks; at most {MAX_TASKS} are allowed")])
         unknown = set(data) - {"tasks", "links", "output", "planner", "missing", "answer", "elapsed_ms"}
         problems = [
             Problem("plan", key, "unknown key; valid keys: tasks, output, planner, answer") for key in sorted(unknown)
@@ -183,13 +185,18 @@ def _deeper_than(depth: int, value: Any) -> bool:
     return depth == 0 or any(_deeper_than(depth - 1, item) for item in items)
 
 
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def _item_problems(item: Any, key: str) -> Iterator[Problem]:
     if not isinstance(item, Mapping):
         yield Problem("plan", key, f"is a {type(item).__name__}; a task is {{id, node, arguments}}")
         return
     for name in ("id", "node"):
         if not isinstance(item.get(name), str):
-            yield Problem("plan", f"{key}.{name}", f"must be a string; got {item.get(name)!r}")
+            yield Problem("plan", f"{key}.{name}", f"must be a string; got {_short(item.get(name))}")
     if not isinstance(item.get("arguments") or {}, Mapping):
         yield Problem("plan", f"{key}.arguments", "must be an object")
     if _deeper_than(MAX_DEPTH, item.get("arguments")):
@@ -210,16 +217,18 @@ def _problems(plan: Plan) -> Iterator[Problem]:
         yield Problem("plan", "tasks", f"id {id!r} is used more than once")
     for task in plan.tasks:
         if not _ID.fullmatch(task.id) or task.id == REQUEST:
-            yield Problem("plan", "tasks", f"id {task.id!r} must be 1 to 64 letters, digits, '_' or '-', not 'request'")
+            yield Problem(
+                "plan", "tasks", f"id {_short(task.id)} must be 1 to 64 letters, digits, '_' or '-', not 'request'"
+            )
         for need in sorted(task.needs - set(ids)):
             yield Problem(
                 "plan",
                 f"tasks.{task.id}.arguments",
-                f"refers to task {need!r}, which the plan lacks; it has {', '.join(ids[:20])}",
+                f"refers to task {_short(need)}, which the plan lacks; it has {', '.join(ids[:20])}",
             )
     for key, named in [("output", plan.output), *(("answer", id) for id in plan.answer)]:
         if named not in ids:
-            yield Problem("plan", key, f"task {named!r} is not in the plan; it has {', '.join(ids[:20])}")
+            yield Problem("plan", key, f"task {_short(named)} is not in the plan; it has {', '.join(ids[:20])}")
     try:
         TopologicalSorter({task.id: task.needs for task in plan.tasks}).prepare()
     except CycleError as error:

@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from deployments.http_errors import invalid
 from graph.errors import InvalidRequest, UnsupportedParameter
@@ -19,6 +19,10 @@ NEUTRAL: dict[str, Any] = {
     "logit_bias": {}, "response_format": {"type": "text"}, "modalities": ["text"], "stop": [],
 }  # fmt: skip
 """Values that ask for nothing: a node need not support the field to honour them."""
+
+MAX_PARTS = 10_000
+"""Parts and tool calls of all messages together."""
+MAX_STOPS = 1000
 
 _NOT_PARAMS = frozenset({"model", "messages", "stream", "stream_options"}) | HARMLESS
 
@@ -87,6 +91,18 @@ class ChatMessage(_Model):
         return Message(self.role, parts, extra)
 
 
+def _few_parts(messages: Any) -> Any:
+    """Count before anything is validated: a body has room for millions of faults, and each would be reported."""
+    if isinstance(messages, list):
+        lists = (m.get(key) for m in messages if isinstance(m, dict) for key in ("content", "tool_calls"))
+        if sum(len(found) for found in lists if isinstance(found, list)) > MAX_PARTS:
+            raise ValueError(f"hold more than {MAX_PARTS} parts and tool calls")
+    return messages
+
+
+Messages = Annotated[list[ChatMessage], BeforeValidator(_few_parts), Field(min_length=1)]
+
+
 class StreamOptions(BaseModel):
     """Settings of a streamed answer."""
 
@@ -100,7 +116,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str = Field("auto", min_length=1, max_length=200)
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: Messages
     stream: bool = False
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(None, ge=0, le=2)
@@ -108,7 +124,7 @@ class ChatRequest(BaseModel):
     n: int | None = Field(None, ge=1, le=128)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None = None
     seed: int | None = None
     tools: list[dict[str, Any]] | None = Field(None, max_length=1000)
     tool_choice: str | dict[str, Any] | None = None
@@ -122,14 +138,13 @@ class ChatRequest(BaseModel):
     @classmethod
     def parse(cls, data: Any, *, max_messages: int) -> ChatRequest:
         """Validate decoded JSON; raise `InvalidRequest` naming the field at fault."""
+        messages = data.get("messages") if isinstance(data, dict) else None
+        if isinstance(messages, list) and len(messages) > max_messages:
+            raise InvalidRequest(f"{len(messages)} messages; at most {max_messages} are taken", param="messages")
         try:
             request = cls.model_validate(data)
         except ValidationError as error:
             raise invalid(error) from None
-        if len(request.messages) > max_messages:
-            raise InvalidRequest(
-                f"{len(request.messages)} messages; at most {max_messages} are taken", param="messages"
-            )
         if request.n not in (None, 1):
             raise UnsupportedParameter("n must be 1: one answer is given for a request", param="n")
         return request

@@ -6,9 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deployments.api.chat_request import ChatMessage, ChatRequest
+from deployments.api.chat_request import ChatMessage, ChatRequest, Messages
 from graph.plan import Plan
 from graph.types import Call
+
+MAX_MESSAGES = 1000
 
 
 class NativeRequest(BaseModel):
@@ -16,7 +18,7 @@ class NativeRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     input: str | None = Field(None, min_length=1)
-    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    messages: Messages | None = Field(None, max_length=MAX_MESSAGES)
 
     @model_validator(mode="after")
     def _one_of(self) -> NativeRequest:

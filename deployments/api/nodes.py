@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from typing import Any
 
@@ -53,7 +54,7 @@ async def put_node(name: str, request: Request, dry_run: bool = Query(False)) ->
     An edge to a node that does not exist is a warning: two nodes that name each other are put one after the other.
     """
     gateway = gateway_of(request)
-    spec = _read(await request.body(), name, request)
+    spec = await asyncio.to_thread(_read, await request.body(), name, request)  # YAML is slow to parse
     current = gateway.snapshot.nodes.get(name)
     others = gateway.snapshot.graph.with_nodes(spec)
     if defaults := [problem for problem in others.problems() if problem.key == "default"]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,8 @@ from graph.errors import InvalidRequest, NoNodeFits
 from graph.types import Call, Json, Modality, NodeName, Operation, Payload, Reply, Usage, json_payload
 
 routes = APIRouter(tags=["OpenAI"], route_class=JSONRoute)
+MAX_INPUTS = 10_000
+"""Texts of one embeddings request."""
 FORMATS = ("json", "text", "verbose_json")
 
 
@@ -48,7 +51,7 @@ class EmbeddingsRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     model: str = "auto"
-    input: str | list[str] = Field(min_length=1)
+    input: str | Annotated[list[str], Field(max_length=MAX_INPUTS)] = Field(min_length=1)
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
     user: str | None = None
@@ -140,8 +143,10 @@ def _transcription_params(fields: dict[str, str]) -> dict[str, Json]:
     params: dict[str, Json] = {name: fields[name] for name in ("language", "prompt") if name in fields}
     if "temperature" in fields:
         try:
-            params["temperature"] = float(fields["temperature"])
+            params["temperature"] = temperature = float(fields["temperature"])
         except ValueError:
+            temperature = math.nan
+        if not math.isfinite(temperature):
             raise InvalidRequest(f"{fields['temperature']!r} is not a number", param="temperature") from None
     return params
 

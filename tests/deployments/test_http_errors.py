@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
+from deployments import http_errors
 from deployments.http_errors import STATUS, bug_response, error_body, error_response, status_of
 from graph import errors
 
@@ -72,3 +75,18 @@ def test_a_bug_tells_nothing_but_its_class() -> None:
 def test_the_body_of_an_event_is_the_body_of_an_answer() -> None:
     error = errors.StreamBroken("cut", node="a")
     assert json.loads(bytes(error_response(error).body)) == error_body(error)
+
+
+async def test_a_bug_is_an_answer_in_the_same_form() -> None:
+    app = FastAPI()
+    http_errors.install(app)
+
+    @app.get("/")
+    async def broken() -> None:
+        raise OSError("/secret/place")
+
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://modelyard") as client:
+        answer = await client.get("/")
+    assert answer.status_code == 500
+    assert answer.json()["error"]["message"] == "internal error: OSError"

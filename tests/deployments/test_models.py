@@ -50,6 +50,8 @@ def test_file_reference(tmp_path: Path) -> None:
         ("hf://org/name/../../etc", "malformed"),
         ("s3://bucket/key", "unknown scheme"),
         ("/no/such/file.gguf", "does not exist"),
+        ("a" * 5000, "does not exist"),
+        ("~no-such-user/m.gguf", "does not exist"),
     ],
 )
 def test_problems_say_what_would_be_right(reference: str | None, says: str) -> None:

@@ -63,7 +63,7 @@ def test_two_documents_in_one_file_and_empty_ones_between() -> None:
         ("# nothing\n---\n", "f: declares no node"),
         ("just words", "f: is a str; a node is a mapping with at least name, kind and description"),
         ("- a\n- b", "f: is a list; a node is a mapping with at least name, kind and description"),
-        ("name: [", "f: is not valid YAML at line 1, column"),
+        ("name: [", "f: is not valid YAML at line"),
         ("\tname: a", "f: is not valid YAML at line 1, column 1: found character"),
         (GOOD + "name: twice\n", "f: line 5: key 'name' is written twice"),
         (GOOD + "? [a, b]\n: 1\n", "a key must be a plain word"),
@@ -188,3 +188,9 @@ def test_a_spec_dumped_as_yaml_loads_again() -> None:
     assert load_text(text, KINDS).require() == (spec,)
     assert list(yaml.safe_load(text))[:3] == ["name", "kind", "description"]
     assert issubclass(FakeKind.Params, BaseModel)
+
+
+@pytest.mark.parametrize("number", ["1" + ":59" * 100_000, "0b" + "1" * 1000, "9" * 5000, "0b_"])
+def test_a_number_is_short_and_a_number(number: str) -> None:
+    found = load_text(f"name: n\nkind: fake\ndescription: d\ncontext_window: {number}\n", KINDS)
+    assert not found.specs and len(found.problems) == 1

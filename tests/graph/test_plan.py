@@ -132,3 +132,19 @@ def test_a_plan_is_built_exactly_when_it_has_no_cycle(edges: set[tuple[int, int]
         assert not forward
     else:
         assert all(order.index(f"t{a}") < order.index(f"t{b}") for a, b in edges)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"tasks": [1] * (MAX_TASKS + 1)},
+        {"tasks": [1] * MAX_TASKS},
+        {"tasks": [{"id": "x" * 100_000, "node": "n"}]},
+        {"tasks": [{"id": "x", "node": "n", "arguments": {"a": {"$ref": "y" * 100_000}}}]},
+        {"tasks": [{"id": "x", "node": ["y" * 100_000]}], "output": "z" * 100_000},
+    ],
+)
+def test_what_is_wrong_is_said_briefly(data: Any) -> None:
+    with pytest.raises(InvalidPlan) as caught:
+        Plan.from_json(data)
+    assert len(caught.value.message) < 20_000

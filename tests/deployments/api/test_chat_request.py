@@ -90,3 +90,19 @@ def test_a_delta_that_says_nothing_is_no_chunk_once_the_role_is_out() -> None:
     fragment = {"index": 0, "function": {"arguments": "{"}}
     assert chunks(writer, Delta(tool_calls=(fragment,)))[0]["choices"][0]["delta"] == {"tool_calls": [fragment]}
     assert chunks(writer, Delta(refusal="no"))[0]["choices"][0]["delta"] == {"refusal": "no"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("messages", [1] * 11),
+        ("messages", [{"role": "user", "content": [1] * 10_001}]),
+        ("messages", [{"role": "user", "content": "x", "tool_calls": [1] * 10_001}]),
+        ("stop", [1] * 100_000),
+    ],
+)
+def test_a_list_that_is_too_long_is_one_fault(field: str, value: Any) -> None:
+    data = {"messages": [{"role": "user", "content": "x"}]} | {field: value}
+    with pytest.raises(InvalidRequest) as caught:
+        ChatRequest.parse(data, max_messages=10)
+    assert len(caught.value.message) < 1000
