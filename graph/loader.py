@@ -151,9 +151,12 @@ def _short_number(loader: _StrictLoader, node: yaml.ScalarNode) -> int | float:
         raise ValueError(f"{line}a number has at most {MAX_NUMBER} characters")
     is_int = node.tag.endswith(":int")
     try:
-        return loader.construct_yaml_int(node) if is_int else loader.construct_yaml_float(node)  # type: ignore[no-any-return]
+        number: int | float = loader.construct_yaml_int(node) if is_int else loader.construct_yaml_float(node)
     except ValueError:
         raise ValueError(f"{line}{node.value!r} is not a number") from None
+    if is_int and not -(2**63) <= number < 2**63:
+        raise ValueError(f"{line}{node.value} does not fit into 64 bits, which JSON needs")
+    return number
 
 
 for _tag in ("int", "float"):

@@ -50,8 +50,8 @@ class Scale(_Model):
 
     min: int = Field(1, ge=1, le=1000)
     max: int = Field(1, ge=1, le=1000)
-    cpus: float = Field(0.1, ge=0)
-    gpus: float = Field(0.0, ge=0)
+    cpus: float = Field(0.1, ge=0, le=10_000)
+    gpus: float = Field(0.0, ge=0, le=10_000)
 
     @model_validator(mode="after")
     def _ordered(self) -> Scale:
@@ -111,7 +111,7 @@ class NodeSpec(_Model):
     system_prompt: str | None = Field(None, max_length=100_000)
     template: str | None = Field(None, max_length=100_000)
     """Instruction wrapped around the request; `{input}` stands for its text."""
-    context_window: int | None = Field(None, ge=1)
+    context_window: int | None = Field(None, ge=1, le=10**9)
     """Tokens of prompt and answer together."""
     limits: Limits = Limits()
     cost: Cost = Cost()
