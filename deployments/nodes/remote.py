@@ -19,6 +19,7 @@ from graph.spec import SECRET, NodeSpec
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
 _SECRET_NAMES: Final = re.compile(r"authorization|api-?key|token|secret|password|cookie", re.IGNORECASE)
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%\S+)?")
 _PROBE_S: Final = 5.0
 
 
@@ -49,6 +50,8 @@ def endpoint_problems(spec: NodeSpec) -> list[tuple[str, str]]:
         return [("endpoint", f"is not a valid address: {error}")]
     if url.port is not None and not 0 < url.port < 65536:
         return [("endpoint", f"has the port {url.port}; a port is 1 to 65535")]
+    if not _HOST.fullmatch(url.raw_host.decode("ascii", "replace")):
+        return [("endpoint", f"has no host name or address that exists: {url.host!r}")]
     if url.query or url.fragment:
         return [("endpoint", f"must end with its path; {spec.endpoint!r} goes on after it")]
     return []
