@@ -24,7 +24,7 @@ class GatewayReplica:
         self._gateway = Gateway(settings, controller)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name for "build the app here"
-        return create_app(self._gateway, echo_request_id=False)
+        return create_app(self._gateway, standalone=False)
 
 
 def build_app(settings: Settings) -> Application:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
@@ -55,13 +56,16 @@ class RequestMiddleware:
         app: ASGIApp,
         settings: Settings,
         *,
-        echo_request_id: bool,
+        standalone: bool,
         traces_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`traces_full` says whether a trace that begins now would not be recorded."""
+        """`traces_full` says whether a trace that begins now would not be recorded.
+
+        Not `standalone`, the server around us names requests and cancels those whose client left.
+        """
         self._app = app
         self._traces_full = traces_full
-        self._echo_request_id = echo_request_id
+        self._standalone = standalone
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
         self._max_body = settings.max_body_bytes
 
@@ -76,7 +80,7 @@ class RequestMiddleware:
         path = scope["path"]
         span = INVALID_SPAN if path in UNTRACED else self._span(scope["method"], path, headers)
         exchange = Exchange(request_id, span)
-        if self._echo_request_id:
+        if self._standalone:
             exchange.headers["x-request-id"] = request_id
         scope.setdefault("state", {})["exchange"] = exchange
         finish = _Finish(exchange, send)
@@ -85,7 +89,7 @@ class RequestMiddleware:
             if refusal is not None:
                 await error_response(refusal)(scope, receive, finish)
             else:
-                await self._app(scope, _bounded(receive, self._max_body), finish)
+                await self._app(scope, _bounded(receive, self._max_body, self._standalone), finish)
         except ClientDisconnect:
             pass  # nobody is there to be answered
         except Exception as error:  # a boundary: a bug becomes an answer, and its details go to the log
@@ -150,7 +154,7 @@ class _Finish:
         await self._send(message)
 
 
-def _bounded(receive: Receive, limit: int) -> Callable[[], Awaitable[Message]]:
+def _bounded(receive: Receive, limit: int, tell_when_gone: bool) -> Callable[[], Awaitable[Message]]:
     """Count the bytes of a body whose length was not declared, or was declared wrong."""
     seen = 0
 
@@ -161,6 +165,10 @@ def _bounded(receive: Receive, limit: int) -> Callable[[], Awaitable[Message]]:
             seen += len(message.get("body", b""))
             if seen > limit:
                 raise PayloadTooLarge(f"the body has more than {limit} bytes")
+        elif not tell_when_gone:
+            # Serve cancels the handler. Told as well, the handler would cancel itself at the same moment, and the
+            # second cancellation would interrupt the closing of its streams.
+            await asyncio.get_running_loop().create_future()
         return message
 
     return bounded

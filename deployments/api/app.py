@@ -19,10 +19,11 @@ from deployments.middleware import RequestMiddleware
 from graph.spec import NodeSpec
 
 
-def create_app(gateway: Gateway, *, echo_request_id: bool = True) -> FastAPI:
+def create_app(gateway: Gateway, *, standalone: bool = True) -> FastAPI:
     """Build the application around a gateway, which starts and stops with it.
 
-    `echo_request_id` is off under Serve, which puts the request's id into the answer itself.
+    `standalone` is off under Serve, which puts the request's id into the answer and cancels the work of a client that
+    left by itself.
     """
 
     @asynccontextmanager
@@ -35,7 +36,7 @@ def create_app(gateway: Gateway, *, echo_request_id: bool = True) -> FastAPI:
 
     app = _GatewayApp(
         gateway,
-        echo_request_id,
+        standalone,
         title="Modelyard",
         version="0.1.0",
         lifespan=lifespan,
@@ -52,17 +53,15 @@ def create_app(gateway: Gateway, *, echo_request_id: bool = True) -> FastAPI:
 class _GatewayApp(FastAPI):
     """FastAPI inside the request middleware, with a short way past it for what is asked most."""
 
-    def __init__(self, gateway: Gateway, echo_request_id: bool, **options: Any) -> None:
+    def __init__(self, gateway: Gateway, standalone: bool, **options: Any) -> None:
         super().__init__(**options)
         self.state.gateway = gateway
-        self._echo_request_id = echo_request_id
+        self._standalone = standalone
 
     def build_middleware_stack(self) -> ASGIApp:
         inner = DirectRoutes(super().build_middleware_stack(), {"/v1/chat/completions": chat.chat_completions})
         gateway: Gateway = self.state.gateway
-        return RequestMiddleware(
-            inner, gateway.settings, echo_request_id=self._echo_request_id, traces_full=gateway.traces_full
-        )
+        return RequestMiddleware(inner, gateway.settings, standalone=self._standalone, traces_full=gateway.traces_full)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -19,8 +19,8 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse(f"{len(body)} bytes")(scope, receive, send)
 
 
-def client(app: ASGIApp = echo, *, echo_request_id: bool = True, **settings: Any) -> httpx.AsyncClient:
-    wrapped = RequestMiddleware(app, Settings(**settings), echo_request_id=echo_request_id)
+def client(app: ASGIApp = echo, *, standalone: bool = True, **settings: Any) -> httpx.AsyncClient:
+    wrapped = RequestMiddleware(app, Settings(**settings), standalone=standalone)
     return httpx.AsyncClient(transport=httpx.ASGITransport(wrapped, raise_app_exceptions=False), base_url="http://x")
 
 
@@ -32,7 +32,7 @@ async def test_an_answer_carries_ids_and_timing() -> None:
 
 
 async def test_under_serve_the_id_is_left_to_serve() -> None:
-    async with client(echo_request_id=False) as http:
+    async with client(standalone=False) as http:
         assert "x-request-id" not in (await http.get("/any")).headers
 
 
@@ -65,7 +65,7 @@ async def test_a_client_that_leaves_is_no_error(caplog: pytest.LogCaptureFixture
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    middleware = RequestMiddleware(left, Settings(), echo_request_id=True)
+    middleware = RequestMiddleware(left, Settings(), standalone=True)
     await middleware({"type": "http", "method": "POST", "path": "/any", "headers": []}, receive, send)
     assert (sent, caplog.records) == ([], [])
 
@@ -76,5 +76,5 @@ async def test_what_is_not_http_passes() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope["type"])
 
-    await RequestMiddleware(app, Settings(api_key="k"), echo_request_id=True)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    await RequestMiddleware(app, Settings(api_key="k"), standalone=True)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert seen == ["lifespan"]
