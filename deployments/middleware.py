@@ -166,8 +166,8 @@ def _bounded(receive: Receive, limit: int, tell_when_gone: bool) -> Callable[[],
             if seen > limit:
                 raise PayloadTooLarge(f"the body has more than {limit} bytes")
         elif not tell_when_gone:
-            # Serve cancels the handler. Told as well, the handler would cancel itself at the same moment, and the
-            # second cancellation would interrupt the closing of its streams.
+            # Serve cancels the handler by itself. Told as well, the handler would cancel itself at the same moment, and
+            # a second cancellation can interrupt the closing of its streams.
             await asyncio.get_running_loop().create_future()
         return message
 
