@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -159,7 +160,8 @@ class NodeController:
         if statuses == self._snapshot.nodes and self._snapshot.number:
             return
         async with self._changed:
-            self._snapshot = Snapshot(self._snapshot.number + 1, statuses)
+            # Numbers rise over a restart of this controller, too: they begin at the time of day.
+            self._snapshot = Snapshot(max(self._snapshot.number + 1, int(time.time())), statuses)
             self._changed.notify_all()
 
     def _retire(self, app: str, *, at_once: bool) -> None:
