@@ -140,18 +140,6 @@ class StaticEncoder(_LazyEncoder):
         return np.asarray(found, dtype=np.float32).reshape(len(texts), -1)
 
 
-def distil(source: Path, target: Path, *, dimensions: int = 256) -> Path:
-    """Distil a sentence-transformers folder into a static one (model2vec) at `target`, unless it is there already.
-
-    Takes about a minute on a CPU. Returns `target`.
-    """
-    if not (target / "config.json").is_file():
-        from model2vec.distill import distill
-
-        distill(model_name=str(source), pca_dims=dimensions, device="cpu").save_pretrained(str(target))
-    return target
-
-
 class CachedEncoder:
     """Remembers the vectors of the latest texts, so that a refit after one node's change encodes only that node."""
 
