@@ -8,6 +8,7 @@ import os
 import socket
 from typing import Any
 
+from deployments.heap import spare_the_collector
 from deployments.invoke.breaker import CircuitBreaker
 from deployments.invoke.stack import Policies, compose
 from deployments.metrics import Metrics, metered
@@ -154,6 +155,8 @@ class Gateway:
         for name in set(self.snapshot.nodes) - set(snapshot.nodes):
             self.metrics.forget(name)
         self.snapshot = snapshot
+        if not self.ready:
+            spare_the_collector()
         self.ready = True
 
     def _routable(self, snapshot: Snapshot) -> list[NodeSpec]:

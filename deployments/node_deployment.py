@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from deployments.logs import configure_logging
+from deployments.heap import spare_the_collector
 from deployments.secrets import resolve_secrets
 from deployments.settings import Settings
 from deployments.telemetry import Telemetry, configure_telemetry
@@ -49,6 +50,7 @@ class HostedNode:
             node = installed_kinds()[self._spec.kind](self._spec, environment)
             await node.load()
             self._node = node
+            spare_the_collector()
         except Exception as error:  # a boundary: whatever a model's library raises becomes the node's state
             log.exception("node %s cannot be loaded", self._spec.name)
             self._error = f"{type(error).__name__}: {error}"
