@@ -82,7 +82,6 @@ class RunJournal:
             self._store.put(_LEASES, id, lease),
             self._store.put(_CALLS, id, json.dumps(call.to_json()).encode()),
         )
-        self._held[id] = lease
         head = {
             "status": "running",
             "plan": plan.to_json() if plan else None,
@@ -94,6 +93,8 @@ class RunJournal:
         }
         await self._put_head(id, head)
         await self._store.append(_INDEX, [id.encode()], keep=INDEX_KEEP)
+        # Held only now: the lease of a run that could not be written whole must expire, as nobody works on it.
+        self._held[id] = lease
 
     async def planned(self, id: str, plan: Plan) -> bool:
         """Note the plan; False if the run is no longer this owner's."""
@@ -168,9 +169,12 @@ class RunJournal:
 
     async def renew(self) -> frozenset[str]:
         """Extend the leases of the runs held; return the ids of those that were lost to another owner meanwhile."""
-        ids = list(self._held)
-        kept = [await self._renew(id) for id in ids]
-        return frozenset(id for id, ok in zip(ids, kept, strict=True) if not ok)
+        lost = set()
+        for id in list(self._held):
+            async with self._leasing:
+                if id in self._held and not await self._extend(id):  # it may have ended while others were renewed
+                    lost.add(id)
+        return frozenset(lost)
 
     async def claim_orphans(self) -> tuple[RunRecord, ...]:
         """Take over the unfinished runs whose lease has expired. No run is ever given to two owners."""
@@ -208,16 +212,16 @@ class RunJournal:
     async def _renew(self, id: str) -> bool:
         """Prove that the lease is still this owner's, and extend it."""
         async with self._leasing:
-            held = self._held.get(id)
-            if held is None:
-                return False
-            lease = self._new_lease()
-            kept = await self._store.swap(_LEASES, id, held, lease)
-            if kept:
-                self._held[id] = lease
-            else:
-                del self._held[id]
-            return kept
+            return id in self._held and await self._extend(id)
+
+    async def _extend(self, id: str) -> bool:
+        lease = self._new_lease()
+        kept = await self._store.swap(_LEASES, id, self._held[id], lease)
+        if kept:
+            self._held[id] = lease
+        else:
+            del self._held[id]
+        return kept
 
     async def _head(self, id: str) -> dict[str, Any]:
         raw = await self._store.get(_RUNS, id)
