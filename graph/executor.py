@@ -73,6 +73,7 @@ class _Execution:
         self._places = asyncio.Semaphore(limits.parallel)
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._composer = Composer(plan, self._emit_output)
+        self._sinks, self._shown = frozenset(plan.sinks), frozenset(plan.shown)
 
     async def run(self) -> RunResult:
         sorter = TopologicalSorter({task.id: task.needs for task in self._plan.tasks})
@@ -126,8 +127,8 @@ class _Execution:
 
     async def _reply(self, task: Task, gathered: Gathered) -> Reply:
         replies = {id: cast(Reply, o.reply) for id, o in self._outcomes.items() if o.status == "ok"}
-        call = bind(task, self._graph[task.node], replies, self._request, last=task.id in self._plan.sinks)
-        call = replace(call, stream=True, resets=self._request.resets or task.id not in self._plan.shown)
+        call = bind(task, self._graph[task.node], replies, self._request, last=task.id in self._sinks)
+        call = replace(call, stream=True, resets=self._request.resets or task.id not in self._shown)
         left = (self._request.context.deadline or 0) - time.time()
         if left <= 0:
             raise DeadlineExceeded("run", 0, node=task.node)

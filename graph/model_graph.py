@@ -93,15 +93,19 @@ class ModelGraph:
 
     def path(self, source: NodeName, target: NodeName) -> tuple[NodeName, ...] | None:
         """Return the shortest way along `feeds` edges, declared ones first; None if there is none."""
+        try:
+            return tuple(nx.shortest_path(self._feeds, source, target, weight="weight"))
+        except (nx.NetworkXNoPath, nx.NodeNotFound):
+            return None
+
+    @cached_property
+    def _feeds(self) -> nx.DiGraph:
         feeds = nx.DiGraph()
         feeds.add_nodes_from(self.network)
         for start, end, key, data in self.network.edges(keys=True, data=True):
             if key == "feeds":
                 feeds.add_edge(start, end, weight=1 if data["declared"] else 2)
-        try:
-            return tuple(nx.shortest_path(feeds, source, target, weight="weight"))
-        except (nx.NetworkXNoPath, nx.NodeNotFound):
-            return None
+        return feeds
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what is wrong between nodes: edges to nodes that do not exist, more than one default."""
