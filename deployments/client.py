@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from deployments.sse import EventTooLarge, SseParser
 from graph.errors import ModelyardError
 from graph.types import Json
 
@@ -23,6 +24,8 @@ GRAPH_TYPES: Mapping[GraphFormat, str] = {
 }
 RECONNECTS = 5
 """Attempts to reach the events of a run again without a single new event in between."""
+MAX_EVENT_BYTES = 256 * 2**20
+"""Largest event that is read: the last one holds the whole answer."""
 BAD_URLS = (httpx.InvalidURL, httpx.UnsupportedProtocol)
 
 
@@ -170,7 +173,7 @@ class Client:
                 if response.status_code != httpx.codes.OK:
                     response.read()
                     raise _refusal(response)
-                yield from parse_events(response.iter_lines())
+                yield from parse_events(response.iter_bytes())
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
@@ -195,30 +198,26 @@ class Client:
         return ServiceError(f"cannot reach a service at {self._url}: {reason}", code="unreachable")
 
 
-def parse_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
-    """Read server-sent events (WHATWG HTML, section 9.2); an event that was cut is not delivered."""
-    id, type, data = "", "", list[str]()
-    for line in lines:
-        if not line:
-            if data:
-                yield ServerEvent(id, type or "message", _data("\n".join(data)))
-            type, data = "", []
-            continue
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "id":
-            id = value
-        elif field == "event":
-            type = value
-        elif field == "data":
-            data.append(value)
+def parse_events(pieces: Iterable[bytes]) -> Iterator[ServerEvent]:
+    """Read the server-sent events of a body; one that was cut is not delivered.
+
+    Raises `ServiceError` for an event past all measure.
+    """
+    parser = SseParser(MAX_EVENT_BYTES)
+    for piece in pieces:
+        try:
+            found = parser.feed(piece)
+        except EventTooLarge as error:
+            raise ServiceError(str(error), status=200, code="bad_answer") from error
+        for event in found:
+            yield ServerEvent(event.id or "", event.event, _data(event.data))
 
 
-def _data(text: str) -> Json:
+def _data(data: bytes) -> Json:
     try:
-        return orjson.loads(text)
+        return orjson.loads(data)
     except orjson.JSONDecodeError:
-        return text
+        return data.decode("utf-8", "replace")
 
 
 def _seen(id: str, last: str) -> bool:

@@ -13,4 +13,4 @@ def read_events(http: httpx.Client, path: str, *, after: str = "") -> list[Serve
     with http.stream("GET", path, headers=headers) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
-        return list(parse_events(answer.iter_lines()))
+        return list(parse_events(answer.iter_bytes()))

@@ -12,20 +12,15 @@ def client(service):
 
 
 def test_events_are_read_as_the_specification_says():
-    lines = [
-        "id: 7",
-        "event: planned",
-        "data: [1,",
-        "data:2]",
-        "",
-        ": keep-alive",
-        "",
-        "data: text",
-        "",
-        "id: 8",
-        "data: x",
-    ]
-    assert list(parse_events(lines)) == [ServerEvent("7", "planned", [1, 2]), ServerEvent("7", "message", "text")]
+    body = b"id: 7\nevent: planned\ndata: [1,\ndata:2]\n\n: keep-alive\n\ndata: text\n\nid: 8\ndata: x\n"
+    pieces = [body[:20], body[20:]]
+    assert list(parse_events(pieces)) == [ServerEvent("7", "planned", [1, 2]), ServerEvent("7", "message", "text")]
+
+
+def test_only_line_ends_end_lines():
+    text = "a\u2028b\u0085c"
+    body = f'data: {{"text": "{text}"}}\n\n'.encode()
+    assert list(parse_events([body])) == [ServerEvent("", "message", {"text": text})]
 
 
 def test_a_cut_stream_is_taken_up_after_the_last_event(client, service):
