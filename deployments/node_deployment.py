@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from deployments.logs import configure_logging
 from deployments.heap import spare_the_collector
+from deployments.logs import configure_logging
 from deployments.secrets import resolve_secrets
 from deployments.settings import Settings
 from deployments.telemetry import Telemetry, configure_telemetry
