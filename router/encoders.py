@@ -21,6 +21,7 @@ from router.types import Array, Encoder
 HEAD_CHARACTERS = 900
 TAIL_CHARACTERS = 300
 MAX_TOKENS = 256
+REMEMBERED_CHARACTERS = 8000
 CHUNK = 16
 """Texts encoded between two releases of an encoder's lock, so that a refit never makes a request wait for long."""
 
@@ -141,7 +142,10 @@ class StaticEncoder(_LazyEncoder):
 
 
 class CachedEncoder:
-    """Remembers the vectors of the latest texts, so that a refit after one node's change encodes only that node."""
+    """Remembers the vectors of the latest texts, so that a refit after one node's change encodes only that node.
+
+    Texts longer than any example may be are not remembered: requests can be megabytes long.
+    """
 
     def __init__(self, encoder: Encoder, size: int = 20_000) -> None:
         self.name = encoder.name
@@ -174,7 +178,8 @@ class CachedEncoder:
     def _remember(self, texts: Sequence[str], vectors: Array) -> None:
         with self._lock:
             for text, vector in zip(texts, vectors, strict=True):
-                self._rows[text] = vector.copy()
+                if len(text) <= REMEMBERED_CHARACTERS:
+                    self._rows[text] = vector.copy()
             while len(self._rows) > self._size:
                 self._rows.popitem(last=False)
 

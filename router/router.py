@@ -23,6 +23,8 @@ from router.types import Decision, Encoder, Scorer, Scores
 Value = TypeVar("Value")
 FOLLOW_UP_WORDS = 5
 """A last message this short ("and in Spain?") is routed together with the message before it."""
+REMEMBERED_CHARACTERS = 8000
+"""Longest text whose scores and decision are remembered: requests can be megabytes long."""
 _NONE: Mapping[NodeName, str] = MappingProxyType({})
 
 
@@ -90,7 +92,7 @@ class Router:
             return replace(known[1], elapsed_ms=(time.perf_counter() - began) * 1000)
         scores = await self._score_one(fitted, text) if fitted else empty_scores((), 1)
         decision = decide(scores, 0, graph, self.policy, call, excluded=excluded, strategy=self.strategy)
-        if fitted:
+        if fitted and len(text) <= REMEMBERED_CHARACTERS:
             fitted.decisions.put(key, (graph, decision))
         return replace(decision, elapsed_ms=(time.perf_counter() - began) * 1000)
 
@@ -109,7 +111,8 @@ class Router:
         known = fitted.scores.get(text)
         if known is None:
             known = await self._batcher.score(fitted.scorer, text)
-            fitted.scores.put(text, known)
+            if len(text) <= REMEMBERED_CHARACTERS:
+                fitted.scores.put(text, known)
         return known
 
 

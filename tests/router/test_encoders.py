@@ -58,6 +58,9 @@ def test_cache_encodes_each_text_once_and_forgets_the_oldest(hash_encoder) -> No
     cached.encode(["a", "b"])
     assert hash_encoder.batches == [["a", "b"], ["c"], ["b"]]
     assert cached.encode([]).shape[0] == 0
+    for _ in range(2):  # too long to be remembered
+        cached.encode(["x" * 8001])
+    assert hash_encoder.batches[-2] == hash_encoder.batches[-1]
 
 
 def test_backend_is_recognised_by_what_is_in_the_folder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from graph.model_graph import ModelGraph
 from graph.types import Call, Message, Modality, Payload
 from router.evaluation.routing import Prediction, Row, evaluate, read_rows
-from router.router import Router, routing_text
+from router.router import REMEMBERED_CHARACTERS, Router, routing_text
 
 REQUESTS = Path(__file__).parent / "requests.jsonl"
 
@@ -41,6 +41,16 @@ async def test_decides_and_remembers(router, hash_encoder, toy_specs) -> None:
     assert first.node == second.node == "fruit" and len(hash_encoder.batches) == asked
     third = await router.decide(ask("a sour apple pear"), graph, excluded={"fruit": "is loading"})
     assert third.node == "rest" and len(hash_encoder.batches) == asked  # scored once, decided anew
+
+
+async def test_a_text_past_any_usual_length_is_not_kept_in_memory(router, hash_encoder, toy_specs) -> None:
+    graph = ModelGraph(toy_specs)
+    await router.fit(toy_specs)
+    asked = len(hash_encoder.batches)
+    for _ in range(2):
+        decision = await router.decide(ask("sour apple " * REMEMBERED_CHARACTERS), graph)
+        assert decision.node == "fruit"
+    assert len(hash_encoder.batches) == asked + 2
 
 
 async def test_a_changed_graph_is_never_answered_from_memory(router, toy_specs) -> None:
