@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -109,6 +109,3 @@ class Planner(Protocol):
 
     async def plan(self, call: Call, graph: ModelGraph) -> Plan:
         """Return a plan that the graph accepts; raise `NoNodeFits` when nothing can be done."""
-
-
-SpecExamples = Mapping[NodeName, Sequence[str]]

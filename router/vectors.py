@@ -1,4 +1,4 @@
-"""Types of arrays: `Array` of float32 where it crosses an interface, `AnyArray` inside numerical code."""
+"""`AnyArray`, for inside numerical code, and unit vectors. What crosses an interface is `router.types.Array`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,3 @@ AnyArray: TypeAlias = npt.NDArray[Any]
 def unit(vectors: AnyArray) -> Array:
     """Return the rows scaled to length 1; a zero row stays zero."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9), dtype=np.float32)
-
-
-__all__ = ["AnyArray", "Array", "unit"]

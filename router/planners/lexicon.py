@@ -45,12 +45,6 @@ NOUNISH = words("""
 """)
 """Verbs that are nouns as often: after "and" they count only with an object behind them."""
 
-CONSTRAINTS = words("""
-    keep ensure avoid include exclude use limit assume note remember consider respond answer be don't dont do never
-    always please only stick
-""")
-"""Verbs that begin a sentence about how the last request is to be done."""
-
 CONSTRAINT = compile(
     r"(?i)(?:please\s+)?(?:make sure|keep (?:it|them|this|the)|ensure|avoid|(?:do not|don'?t|never|always|only)\b"
     r"|include\b|exclude\b|limit\b|assume\b|note that|remember|consider\b|be\b|stick to"
@@ -58,6 +52,7 @@ CONSTRAINT = compile(
     r"examples?|python|english|markdown|only|simple)\b"
     r"|(?:respond|answer|reply) (?:in|with|briefly|concisely|shortly)\b)"
 )
+"""How a sentence begins that says how the last request is to be done."""
 
 QUESTION = compile(
     r"(?i)(?:what|which|who|whom|whose|where|when|why|how|is|are|was|were|does|do|did|can|could|should|would|will|"
