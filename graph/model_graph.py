@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -15,15 +15,6 @@ from graph.types import Modality, NodeName
 
 EdgeKind: TypeAlias = Literal["feeds", "fallback", "escalates"]
 EDGE_KINDS: tuple[EdgeKind, ...] = ("feeds", "fallback", "escalates")
-
-_PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list, tuple),
-    "object": (dict,),
-}
 
 
 class ModelGraph:
@@ -157,8 +148,7 @@ class ModelGraph:
             return
         if not spec.is_tool:
             return  # a model's arguments are free text and attachments
-        allowed = _PYTHON_TYPES[argument.type]
-        if not isinstance(value, allowed) or (isinstance(value, bool) and argument.type != "boolean"):
+        if not argument.admits(value):
             yield Problem("plan", key, f"must be of type {argument.type}; got {value!r}")
         elif argument.enum and value not in argument.enum:
             yield Problem("plan", key, f"must be one of {list(argument.enum)}; got {value!r}")

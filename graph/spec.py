@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -16,6 +17,15 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-
 Example = Annotated[str, StringConstraints(min_length=1, max_length=8000)]
 SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """How a secret is written: the name of an environment variable, resolved only where it is used."""
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list, tuple),
+    "object": (dict,),
+}
 
 
 class _Model(BaseModel):
@@ -79,6 +89,10 @@ class Argument(_Model):
     required: bool = True
     default: Any = None
     enum: tuple[Any, ...] = ()
+
+    def admits(self, value: Any) -> bool:
+        """Say whether a value is of the declared type; true and false are no numbers."""
+        return isinstance(value, _TYPES[self.type]) and (self.type == "boolean" or not isinstance(value, bool))
 
     @model_validator(mode="after")
     def _default_fits(self) -> Argument:

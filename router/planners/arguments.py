@@ -122,21 +122,9 @@ def _literal(name: str, argument: Argument, clause: _Clause, count: int) -> Valu
 def _enum(argument: Argument, clause: _Clause) -> Value | None:
     for value in argument.enum:
         words = re.escape(str(value)).replace("_", r"[\s_-]")
-        if _type_fits(value, argument) and clause.take(re.compile(rf"(?i)(?<!\w){words}(?!\w)")):
+        if argument.admits(value) and clause.take(re.compile(rf"(?i)(?<!\w){words}(?!\w)")):
             return value
     return None
-
-
-def _type_fits(value: Value, argument: Argument) -> bool:
-    types: dict[str, tuple[type, ...]] = {
-        "string": (str,),
-        "integer": (int,),
-        "number": (int, float),
-        "boolean": (bool,),
-        "array": (list, tuple),
-        "object": (dict,),
-    }
-    return isinstance(value, types[argument.type]) and (argument.type == "boolean" or not isinstance(value, bool))
 
 
 def _number(name: str, argument: Argument, clause: _Clause) -> int | float | None:
