@@ -15,11 +15,10 @@ from typing import Final, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from graph.errors import StreamBroken
-from graph.node import Invoke
+from graph.node import Invoke, close_stream
 from graph.node_span import Observed, model_name, operation_name
 from graph.spec import NodeSpec
 from graph.telemetry import CANCELLED, error_type
-from graph.tracing import close
 from graph.types import Call, Delta, NodeName, Operation, Usage
 
 BreakerState = Literal["closed", "half_open", "open"]
@@ -179,6 +178,6 @@ def metered(invoke: Invoke, metrics: Metrics, lookup: Callable[[NodeName], NodeS
             raise
         finally:
             metrics.called(spec, call, seen, error)
-            await close(stream)
+            await close_stream(stream)
 
     return run

@@ -68,7 +68,7 @@ class Node(Protocol):
 
 
 class closing_stream:  # lower case, for it reads as a verb, like contextlib.aclosing
-    """Close a stream at the end of the block, whatever ends it: that is what cancels the work behind it."""
+    """Close a stream at the end of the block, whatever ends it."""
 
     __slots__ = ("_deltas",)
 
@@ -79,9 +79,14 @@ class closing_stream:  # lower case, for it reads as a verb, like contextlib.acl
         return self._deltas
 
     async def __aexit__(self, *_: object) -> None:
-        aclose = getattr(self._deltas, "aclose", None)
-        if aclose is not None:
-            await aclose()
+        await close_stream(self._deltas)
+
+
+async def close_stream(deltas: AsyncIterator[Delta]) -> None:
+    """Close a stream if it can be closed: that cancels the work behind it."""
+    aclose = getattr(deltas, "aclose", None)
+    if aclose is not None:
+        await aclose()
 
 
 KindRegistry: TypeAlias = Mapping[str, type[Node]]

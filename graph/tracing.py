@@ -8,7 +8,7 @@ from opentelemetry.trace import Span
 
 from graph import telemetry as otel
 from graph.errors import StreamBroken
-from graph.node import Invoke
+from graph.node import Invoke, close_stream, closing_stream
 from graph.node_span import Observed, node_span, operation_name, replica_span, set_input, set_output, set_result
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, NodeName
@@ -58,7 +58,7 @@ async def _recorded(
         if content:
             _set_content(span, spec, call, "".join(texts), seen.finish_reason)
         span.end()
-        await close(stream)
+        await close_stream(stream)
 
 
 async def in_replica(run: Callable[[Call], AsyncIterator[Delta]], spec: NodeSpec, call: Call) -> AsyncIterator[Delta]:
@@ -66,20 +66,11 @@ async def in_replica(run: Callable[[Call], AsyncIterator[Delta]], spec: NodeSpec
     span = replica_span(spec, call)
     stream = run(call.with_context(trace=otel.carrier(span) or call.context.trace))
     with otel.recorded(span):
-        try:
+        async with closing_stream(stream):
             async for delta in stream:
                 yield delta
-        finally:
-            await close(stream)
 
 
 def _set_content(span: Span, spec: NodeSpec, call: Call, text: str, finish_reason: str | None) -> None:
     set_input(span, spec, call)
     set_output(span, operation_name(spec, call) == "execute_tool", text, finish_reason)
-
-
-async def close(stream: AsyncIterator[Delta]) -> None:
-    """Close a stream if it can be closed: that cancels work still going on."""
-    aclose = getattr(stream, "aclose", None)
-    if aclose is not None:
-        await aclose()
