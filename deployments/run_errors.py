@@ -1,4 +1,4 @@
-"""Errors of runs: what the journal and the events keep of them, and the way back."""
+"""The way back from what the journal and the events keep of an error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graph import errors
 from graph.types import Json
 
 Described: TypeAlias = dict[str, Json]
-"""`{"message", "code", "param"}`."""
+"""`{"message", "code", "param"}`, as an error's `to_json` writes it."""
 
 _BY_CODE: Mapping[str, type[errors.ModelyardError]] = {
     kind.code: kind
@@ -19,11 +19,6 @@ _BY_CODE: Mapping[str, type[errors.ModelyardError]] = {
         errors.NodeFailed, errors.NodeUnreachable, errors.NodeUnavailable, errors.NodeRejected, errors.StreamBroken,
     )
 }  # fmt: skip
-
-
-def describe(error: errors.ModelyardError) -> Described:
-    """Return what is kept of an error."""
-    return {"message": error.message, "code": error.code, "param": error.param}
 
 
 def recall(described: Mapping[str, Json]) -> errors.ModelyardError:

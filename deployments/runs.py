@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from opentelemetry.trace import Span
 
-from deployments.run_errors import Described, describe
+from deployments.run_errors import Described
 from deployments.run_events import EventWriter
 from graph import telemetry as otel
 from graph.errors import ModelyardError
@@ -169,11 +169,11 @@ class Runs:
             raise  # by `cancel`, which records it, or by a stopping process, whose runs others take over
         except ModelyardError as error:
             otel.fail(span, error)
-            await self._fail(work, describe(error))
+            await self._fail(work, error.to_json())
         except Exception as error:  # a boundary: a bug must not leave a run unfinished forever
             log.exception("run %s failed", work.record.id)
             otel.fail(span, error)
-            await self._fail(work, describe(ModelyardError(f"internal error: {type(error).__name__}")))
+            await self._fail(work, ModelyardError(f"internal error: {type(error).__name__}").to_json())
         finally:
             span.end()
             if status is not None:

@@ -44,6 +44,10 @@ class ModelyardError(Exception):
         self.node = node
         """The node concerned."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what a run keeps of the error."""
+        return {"message": self.message, "code": self.code, "param": self.param}
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process boundaries; the default would replay only `args` and lose the typed fields.
         return (_rebuild, (type(self), self.__dict__.copy()))

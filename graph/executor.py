@@ -120,9 +120,8 @@ class _Execution:
         try:
             reply = await self._reply(task, gathered)
         except ModelyardError as error:
-            described = {"message": error.message, "code": error.code, "param": error.param}
             node = error.node or task.node
-            return Outcome(task.id, node, "failed", None, described, error.attempts, started, time.time())
+            return Outcome(task.id, node, "failed", None, error.to_json(), error.attempts, started, time.time())
         return Outcome(task.id, reply.node, "ok", reply, None, gathered.attempts, started, time.time())
 
     async def _reply(self, task: Task, gathered: Gathered) -> Reply:

@@ -13,7 +13,7 @@ from opentelemetry.trace import INVALID_SPAN
 from waiting import until
 
 import deployments.runs
-from deployments.run_errors import describe, recall
+from deployments.run_errors import recall
 from deployments.runs import Runs
 from graph import errors
 from graph.errors import NodeUnavailable, NoNodeFits
@@ -324,5 +324,5 @@ def _instances() -> list[errors.ModelyardError]:
 
 @pytest.mark.parametrize("error", _instances(), ids=lambda error: type(error).__name__)
 def test_a_described_error_comes_back_as_what_it_was(error: errors.ModelyardError) -> None:
-    again = recall(describe(error))
+    again = recall(error.to_json())
     assert (type(again), again.message, again.param) == (type(error), error.message, error.param)
