@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from graph.errors import InvalidRequest
@@ -26,17 +25,16 @@ def bind(task: Task, spec: NodeSpec, replies: Mapping[str, Reply], request: Call
     Raises `InvalidRequest` naming the argument when a reference points at nothing.
     """
     values = {name: resolve(value, replies, request) for name, value in task.arguments.items()}
-    context = replace(request.context)
     inherited = SAMPLING if last else SAMPLING - LENGTH
     params = {name: value for name, value in request.params.items() if name in inherited}
     if spec.is_tool:
         defaults = {name: a.default for name, a in spec.arguments.items() if a.default is not None}
         inputs = {name: json_payload(plain(value)) for name, value in (defaults | values).items()}
-        return Call(inputs=inputs, params=params, operation="tool", context=context)
+        return Call(inputs=inputs, params=params, operation="tool", context=request.context)
     parts = [_attachment(values[kind.value], kind, task) for kind in ATTACHMENTS if kind.value in values]
     prompt = _prompt(values)
     content = (*((text_payload(prompt),) if prompt else ()), *parts) if parts else prompt
-    return Call((Message("user", content),), {}, params, context=context)
+    return Call((Message("user", content),), {}, params, context=request.context)
 
 
 def _prompt(values: Mapping[str, Any]) -> str:

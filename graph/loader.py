@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from graph.errors import InvalidSpec, Problem
 from graph.node import KindRegistry
-from graph.spec import SECRET, NodeSpec
+from graph.spec import SECRET, Argument, NodeSpec
 
 MAX_BYTES = 1_000_000
 """Largest document that is parsed; a node's YAML is a page, not a book."""
@@ -255,8 +255,6 @@ def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
 
 
 def _argument_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
-    from graph.spec import Argument
-
     return set(Argument.model_fields) if loc and loc[0] == "arguments" else set(model.model_fields)
 
 

@@ -113,11 +113,6 @@ def span_from(headers: Mapping[str, str], *, remote: bool = False) -> Span:
     )
 
 
-def context_from(headers: Mapping[str, str], *, remote: bool = False) -> Context:
-    """Return an OpenTelemetry context whose span is the one that a carrier names."""
-    return trace.set_span_in_context(span_from(headers, remote=remote), Context())
-
-
 def above(parent: Parent) -> Span:
     """Return the span that a new one would hang from; invalid if it would be a root."""
     if isinstance(parent, Span):

@@ -167,7 +167,7 @@ class Call:
         return Call(self.messages, self.inputs, self.params, self.operation, self.stream, self.resets, context)
 
     def to_json(self) -> dict[str, Json]:
-        """Return a JSON form that `from_json` reads back; the deadline and trace stay behind."""
+        """Return a JSON form that `from_json` reads back: what is asked, not how this caller takes the answer."""
         return {
             "messages": [message.to_json() for message in self.messages],
             "inputs": {name: payload.to_json() for name, payload in self.inputs.items()},

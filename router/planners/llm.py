@@ -66,7 +66,7 @@ class LLMPlanner:
             "max_tokens": MAX_PLAN_TOKENS,
             "response_format": response_format(specs),
         }
-        question = Call(messages, params=params, context=replace(call.context))
+        question = Call(messages, params=params, context=call.context)
         return (await collect(self._invoke(self._node, question), node=self._node)).text
 
 
