@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 RATE = 16_000
 """Samples per second that speech models read."""
+POSITIONS_PER_SECOND = 50
+"""What Whisper's encoder makes of a second of sound; counted as the prompt's tokens."""
 FORMATS = "wav, mp3, m4a, ogg, flac or webm"
 _DEMUXERS = "wav,w64,mp3,mov,mp4,m4a,3gp,3g2,mj2,ogg,flac,matroska,webm,aac,aiff,amr,caf,asf"
 """Only containers that hold sound themselves: a playlist (HLS, concat) would make FFmpeg open what it names."""

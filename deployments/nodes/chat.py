@@ -80,13 +80,18 @@ def number(spec: NodeSpec, params: Any, name: str, low: float, high: float) -> f
     return float(value)
 
 
-def _message(spec: NodeSpec, index: int, message: Message) -> dict[str, Any]:
+def check_role(spec: NodeSpec, index: int, message: Message) -> None:
+    """Raise `InvalidRequest` if the message at this index has a role that no chat model knows."""
     if message.role not in ROLES:
         raise InvalidRequest(
             f"messages[{index}].role {message.role!r} is unknown; use one of {', '.join(sorted(ROLES))}",
             param="messages",
             node=spec.name,
         )
+
+
+def _message(spec: NodeSpec, index: int, message: Message) -> dict[str, Any]:
+    check_role(spec, index, message)
     role = "system" if message.role == "developer" else message.role
     content = message.content
     text = content if content is None or isinstance(content, str) else "\n".join(part.text for part in content)

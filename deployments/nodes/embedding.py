@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, ClassVar, Literal
@@ -10,8 +9,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from deployments.models import model_problem, resolve_model
-from deployments.nodes.workers import Emit, Workers
-from graph.errors import ContextTooLong, InvalidRequest, InvalidSpec, NodeUnreachable, Problem, UnsupportedParameter
+from deployments.nodes.loaded import LoadedNode
+from deployments.nodes.workers import Emit
+from graph.errors import ContextTooLong, InvalidRequest, InvalidSpec, Problem, UnsupportedParameter
 from graph.node import NodeEnvironment, NodeParams
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, Modality, Operation, Usage, json_payload
@@ -34,7 +34,7 @@ class EmbeddingParams(NodeParams):
     """Put before every text, as some models want it."""
 
 
-class EmbeddingNode:
+class EmbeddingNode(LoadedNode[Any]):
     """Texts to vectors: a JSON list with one list of numbers for each text, in order."""
 
     Params = EmbeddingParams
@@ -43,10 +43,8 @@ class EmbeddingNode:
     honours: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, spec: NodeSpec, environment: NodeEnvironment) -> None:
-        self.spec = spec
         self.params = EmbeddingParams.model_validate(spec.params)
-        self._model: Any = None
-        self._workers = Workers(f"embedding-{spec.name}", 1)
+        super().__init__(spec, workers=1)
 
     @classmethod
     def problems(cls, spec: NodeSpec) -> list[tuple[str, str]]:
@@ -56,10 +54,6 @@ class EmbeddingNode:
         if spec.produces != {Modality.JSON}:
             found.append(("produces", "must be [json] for kind embedding"))
         return found
-
-    async def load(self) -> None:
-        """Load the model. Raises `InvalidSpec` naming `model` if that is impossible."""
-        self._model = await asyncio.to_thread(self._load)
 
     def _load(self) -> Any:
         from sentence_transformers import SentenceTransformer
@@ -91,20 +85,6 @@ class EmbeddingNode:
         async with aclosing(deltas):
             async for delta in deltas:
                 yield delta
-
-    async def check(self) -> None:
-        """Raise `NodeUnreachable` if no model is loaded."""
-        self._ready()
-
-    async def aclose(self) -> None:
-        """Stop every call and free the model."""
-        await self._workers.aclose()
-        self._model = None
-
-    def _ready(self) -> Any:
-        if self._model is None:
-            raise NodeUnreachable(f"node {self.spec.name!r} has no model loaded", node=self.spec.name)
-        return self._model
 
     def _texts(self, call: Call) -> list[str]:
         if call.attachments:

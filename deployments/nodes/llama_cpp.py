@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -13,9 +12,10 @@ from pydantic import Field
 from deployments.models import model_problem, resolve_model
 from deployments.nodes.chat import chat_messages, max_tokens, number, stop_strings
 from deployments.nodes.llama_server import Chunk, LlamaServer, ServerOptions
+from deployments.nodes.loaded import LoadedNode
 from deployments.nodes.tool_calls import call_instructions, call_schema, forced_functions, functions_of, tool_call
-from deployments.nodes.workers import Emit, Workers
-from graph.errors import InvalidRequest, InvalidSpec, NodeUnreachable, Problem, UnsupportedParameter
+from deployments.nodes.workers import Emit
+from graph.errors import InvalidRequest, InvalidSpec, Problem, UnsupportedParameter
 from graph.node import NodeEnvironment, NodeParams
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, Operation, Usage
@@ -52,7 +52,7 @@ class LlamaCppParams(NodeParams):
     repeat_penalty: float | None = Field(None, gt=0, le=4)
 
 
-class LlamaCppNode:
+class LlamaCppNode(LoadedNode[LlamaServer]):
     """A GGUF model with continuous batching, its chat template, tools and constrained output."""
 
     Params = LlamaCppParams
@@ -64,10 +64,8 @@ class LlamaCppNode:
     )
 
     def __init__(self, spec: NodeSpec, environment: NodeEnvironment) -> None:
-        self.spec = spec
         self.params = LlamaCppParams.model_validate(spec.params)
-        self._server: LlamaServer | None = None
-        self._workers = Workers(f"llama-{spec.name}", self.params.n_parallel)
+        super().__init__(spec, workers=self.params.n_parallel)
 
     @classmethod
     def problems(cls, spec: NodeSpec) -> list[tuple[str, str]]:
@@ -83,10 +81,6 @@ class LlamaCppNode:
                 ("params.n_ctx", f"{params.n_ctx} is less than context_window times n_parallel; leave out or {wanted}")
             )
         return found
-
-    async def load(self) -> None:
-        """Load the model. Raises `InvalidSpec` naming `model` if that is impossible."""
-        self._server = await asyncio.to_thread(self._load)
 
     def _load(self) -> LlamaServer:
         params = self.params
@@ -119,20 +113,6 @@ class LlamaCppNode:
                 if delta is not None:
                     yield delta
         yield answer.last()
-
-    async def check(self) -> None:
-        """Raise `NodeUnreachable` if no model is loaded."""
-        self._ready()
-
-    async def aclose(self) -> None:
-        """Stop every call and free the model."""
-        await self._workers.aclose()
-        self._server = None
-
-    def _ready(self) -> LlamaServer:
-        if self._server is None:
-            raise NodeUnreachable(f"node {self.spec.name!r} has no model loaded", node=self.spec.name)
-        return self._server
 
     def _request(self, server: LlamaServer, call: Call) -> tuple[dict[str, Any], bool]:
         """Return the request for llama.cpp, and whether the answer is a forced tool call."""

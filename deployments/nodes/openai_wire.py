@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from deployments.nodes.chat import ROLES, refuse_attachments
+from deployments.nodes.chat import check_role, refuse_attachments
 from deployments.sse import EventTooLarge, ServerSentEvent, SseParser
 from deployments.upstream_errors import body_error, hide
 from graph.errors import ContentRefused, ContextTooLong, InvalidRequest, ModelyardError, StreamBroken
@@ -53,12 +53,7 @@ def chat_messages(spec: NodeSpec, call: Call) -> list[dict[str, Any]]:
     last = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
     sent = [{"role": "system", "content": spec.system_prompt}] if spec.system_prompt else []
     for index, message in enumerate(messages):
-        if message.role not in ROLES:
-            raise InvalidRequest(
-                f"messages[{index}].role {message.role!r} is unknown; use one of {', '.join(sorted(ROLES))}",
-                param="messages",
-                node=spec.name,
-            )
+        check_role(spec, index, message)
         if index == last and (spec.template or loose):
             message = _dressed(spec, message, loose)
         sent.append(_message(message))

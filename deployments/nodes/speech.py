@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar, Literal
@@ -10,16 +9,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from deployments.models import model_problem, resolve_model
-from deployments.nodes.audio import RATE, decode_audio, find_audio
+from deployments.nodes.audio import POSITIONS_PER_SECOND, RATE, decode_audio, find_audio
 from deployments.nodes.chat import max_tokens, number
-from deployments.nodes.workers import Emit, Workers
-from graph.errors import InvalidRequest, InvalidSpec, NodeUnreachable, Problem, UnsupportedParameter
+from deployments.nodes.loaded import LoadedNode
+from deployments.nodes.workers import Emit
+from graph.errors import InvalidRequest, InvalidSpec, Problem, UnsupportedParameter
 from graph.node import NodeEnvironment, NodeParams
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, Modality, Operation, Usage, json_payload
 
-_POSITIONS_PER_SECOND = 50
-"""What Whisper's encoder makes of a second of sound; counted as the prompt's tokens."""
 _FORMATS = ("json", "text", "verbose_json")
 
 
@@ -43,7 +41,7 @@ class SpeechParams(NodeParams):
     """Language where the call names none; by default it is detected."""
 
 
-class SpeechNode:
+class SpeechNode(LoadedNode[Any]):
     """Speech to text, streamed segment by segment."""
 
     Params = SpeechParams
@@ -62,10 +60,8 @@ class SpeechNode:
     )
 
     def __init__(self, spec: NodeSpec, environment: NodeEnvironment) -> None:
-        self.spec = spec
         self.params = SpeechParams.model_validate(spec.params)
-        self._model: Any = None
-        self._workers = Workers(f"speech-{spec.name}", self.params.workers)
+        super().__init__(spec, workers=self.params.workers)
 
     @classmethod
     def problems(cls, spec: NodeSpec) -> list[tuple[str, str]]:
@@ -75,10 +71,6 @@ class SpeechNode:
         if Modality.AUDIO not in spec.accepts:
             found.append(("accepts", "must contain audio for kind speech"))
         return found
-
-    async def load(self) -> None:
-        """Load the model. Raises `InvalidSpec` naming `model` if that is impossible."""
-        self._model = await asyncio.to_thread(self._load)
 
     def _load(self) -> Any:
         from faster_whisper import WhisperModel
@@ -121,20 +113,6 @@ class SpeechNode:
         async with aclosing(deltas):
             async for delta in deltas:
                 yield delta
-
-    async def check(self) -> None:
-        """Raise `NodeUnreachable` if no model is loaded."""
-        self._ready()
-
-    async def aclose(self) -> None:
-        """Stop every call and free the model."""
-        await self._workers.aclose()
-        self._model = None
-
-    def _ready(self) -> Any:
-        if self._model is None:
-            raise NodeUnreachable(f"node {self.spec.name!r} has no model loaded", node=self.spec.name)
-        return self._model
 
     def _options(self, model: Any, call: Call) -> tuple[dict[str, Any], bool, bool]:
         params = call.params
@@ -199,7 +177,7 @@ def _transcribe(
             return
         if cut:
             break
-    usage = Usage(round(len(samples) / RATE * _POSITIONS_PER_SECOND), tokens)
+    usage = Usage(round(len(samples) / RATE * POSITIONS_PER_SECOND), tokens)
     payload = json_payload(_verbose(done, info, words)) if verbose else None
     emit(Delta(payload=payload, usage=usage, finish_reason="length" if cut else "stop"))
 

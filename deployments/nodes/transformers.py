@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import ClassVar, Literal
@@ -10,10 +9,11 @@ from typing import ClassVar, Literal
 from deployments.models import model_problem, resolve_model
 from deployments.nodes.chat import max_tokens, number, stop_strings
 from deployments.nodes.generation import Sampling
+from deployments.nodes.loaded import LoadedNode
 from deployments.nodes.transformers_params import TransformersParams
 from deployments.nodes.transformers_tasks import Task, load_task
-from deployments.nodes.workers import Emit, Workers
-from graph.errors import InvalidRequest, NodeUnreachable
+from deployments.nodes.workers import Emit
+from graph.errors import InvalidRequest
 from graph.node import NodeEnvironment
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, Modality, Operation
@@ -26,7 +26,7 @@ _NEEDS = {
 }
 
 
-class TransformersNode:
+class TransformersNode(LoadedNode[Task]):
     """One task of the transformers library; calls are answered one after another."""
 
     Params = TransformersParams
@@ -37,11 +37,9 @@ class TransformersNode:
     )
 
     def __init__(self, spec: NodeSpec, environment: NodeEnvironment) -> None:
-        self.spec = spec
         self.params = TransformersParams.model_validate(spec.params)
-        self._task: Task | None = None
         # One thread: torch spreads one call over its own, and a seed is only worth something if nobody else draws.
-        self._workers = Workers(f"transformers-{spec.name}", 1)
+        super().__init__(spec, workers=1)
 
     @classmethod
     def problems(cls, spec: NodeSpec) -> list[tuple[str, str]]:
@@ -53,10 +51,6 @@ class TransformersNode:
         if modality not in getattr(spec, key):
             found.append((key, f"must contain {modality.value} for task {task}"))
         return found
-
-    async def load(self) -> None:
-        """Load the task's model. Raises `InvalidSpec` if that is impossible, naming what is missing."""
-        self._task = await asyncio.to_thread(self._load)
 
     def _load(self) -> Task:
         from transformers.utils.logging import disable_progress_bar
@@ -79,20 +73,6 @@ class TransformersNode:
         async with aclosing(deltas):
             async for delta in deltas:
                 yield delta
-
-    async def check(self) -> None:
-        """Raise `NodeUnreachable` if no model is loaded."""
-        self._ready()
-
-    async def aclose(self) -> None:
-        """Stop every call and free the model."""
-        await self._workers.aclose()
-        self._task = None
-
-    def _ready(self) -> Task:
-        if self._task is None:
-            raise NodeUnreachable(f"node {self.spec.name!r} has no model loaded", node=self.spec.name)
-        return self._task
 
     def _sampling(self, call: Call) -> Sampling:
         params, given = self.params, call.params

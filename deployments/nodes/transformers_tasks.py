@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from deployments.nodes.audio import RATE, decode_audio, find_audio
+from deployments.nodes.audio import POSITIONS_PER_SECOND, RATE, decode_audio, find_audio
 from deployments.nodes.chat import chat_messages, prompt_text, refuse_attachments
 from deployments.nodes.generation import Sampling, generate
 from deployments.nodes.transformers_params import TransformersParams
@@ -147,7 +147,7 @@ class SpeechRecognition:
                 return
             text = self.pipeline({"raw": samples, "sampling_rate": RATE})["text"].strip()
             words = len(self.pipeline.tokenizer(text)["input_ids"]) if text else 0
-            usage = Usage(round(len(samples) / RATE * 50), words, estimated=True)
+            usage = Usage(round(len(samples) / RATE * POSITIONS_PER_SECOND), words, estimated=True)
             emit(Delta(text, usage=usage, finish_reason="stop"))
 
         return answer

@@ -228,7 +228,7 @@ async def test_cancelled_prompt_stops_computing(monkeypatch: pytest.MonkeyPatch)
 def count_chunks(
     node: LlamaCppNode, monkeypatch: pytest.MonkeyPatch, begun: threading.Event | None = None
 ) -> list[Chunk]:
-    server = node._server
+    server = node._model
     assert server is not None
     chunks: list[Chunk] = []
     chat = server.chat

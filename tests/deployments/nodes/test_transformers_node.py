@@ -104,7 +104,7 @@ async def test_prompt_beyond_the_context(decoder: Path) -> None:
 async def test_cancelled_generation_stops(decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = await loaded(decoder, "text-generation")
     steps = []
-    model = node._task.model  # type: ignore[union-attr]
+    model = node._model.model  # type: ignore[union-attr]
     forward = model.forward
 
     def counted(*args: Any, **options: Any) -> Any:
