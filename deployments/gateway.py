@@ -148,7 +148,7 @@ class Gateway:
     async def _apply(self, snapshot: Snapshot) -> None:
         if snapshot.number == 0:
             return  # the controller has not looked at the registry yet
-        await self._placement.update(snapshot)
+        snapshot = await self._placement.update(snapshot)
         learned = self._routable(snapshot)
         if not self.ready or [_lesson(s) for s in learned] != [_lesson(s) for s in self._routable(self.snapshot)]:
             await self.router.fit(learned)
@@ -171,10 +171,6 @@ class Gateway:
     def traces_full(self) -> bool:
         """Say whether a trace that begins now would not be recorded."""
         return self._telemetry.full()
-
-    def failed(self) -> dict[NodeName, str]:
-        """Return the nodes of this process that could not be loaded, and why."""
-        return self._placement.failed
 
 
 def _lesson(spec: NodeSpec) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from ray import serve
@@ -13,7 +14,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.secrets import resolve_secrets
 from deployments.settings import Settings
-from deployments.snapshot import Snapshot
+from deployments.snapshot import NodeStatus, Snapshot, State
 from graph.errors import ModelyardError, NodeNotFound, NodeUnavailable, NodeUnreachable, Overloaded, StreamBroken
 from graph.node import KindRegistry, Node, NodeEnvironment, closing_stream
 from graph.spec import NodeSpec
@@ -31,11 +32,14 @@ class Placement:
         self._local: dict[NodeName, _Local] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._handles: dict[NodeName, tuple[str, Any]] = {}
-        self.failed: dict[NodeName, str] = {}
+        self._failed: dict[NodeName, str] = {}
         """Nodes of this process that could not be loaded, and why."""
 
-    async def update(self, snapshot: Snapshot) -> None:
-        """Load what is new in this process, take handles of what is new in Serve, let go of the rest."""
+    async def update(self, snapshot: Snapshot) -> Snapshot:
+        """Load what is new in this process, take handles of what is new in Serve, let go of the rest.
+
+        Returns the snapshot as this process can serve it: without what could not be loaded here.
+        """
         serving = {name: status for name, status in snapshot.nodes.items() if status.serving is not None}
         for name, status in serving.items():
             assert status.serving is not None  # noqa: S101  # filtered above
@@ -45,9 +49,18 @@ class Placement:
                 handle = serve.get_app_handle(status.app).options(stream=True)
                 self._handles[name] = (status.app, handle)
         self._handles = {n: h for n, h in self._handles.items() if n in serving and serving[n].app is not None}
-        self.failed = {name: why for name, why in self.failed.items() if name in serving}
+        self._failed = {name: why for name, why in self._failed.items() if name in serving}
         for name in [n for n in self._local if n not in serving or serving[n].app is not None]:
             self._retire(self._local.pop(name))
+        return replace(snapshot, nodes={name: self._seen(status) for name, status in snapshot.nodes.items()})
+
+    def _seen(self, status: NodeStatus) -> NodeStatus:
+        why = self._failed.get(status.name)
+        if why is None:
+            return status
+        local = self._local.get(status.name)  # an older version, which goes on serving
+        state: State = "ready" if local else "failed"
+        return replace(status, state=state, serving=local.spec if local else None, serving_version=None, error=why)
 
     async def _load(self, spec: NodeSpec) -> None:
         known = self._local.get(spec.name)
@@ -58,9 +71,9 @@ class Placement:
             await node.load()
         except Exception as error:  # a boundary: whatever a kind raises becomes the node's state
             log.warning("node %s cannot be loaded: %s", spec.name, error)
-            self.failed[spec.name] = f"{type(error).__name__}: {error}"
+            self._failed[spec.name] = f"{type(error).__name__}: {error}"
             return
-        self.failed.pop(spec.name, None)
+        self._failed.pop(spec.name, None)
         self._local[spec.name] = _Local(spec, node)
         if known is not None:
             self._retire(known)

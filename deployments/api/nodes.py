@@ -32,19 +32,17 @@ _BODY: dict[str, Any] = {
 @routes.get("/v1/nodes")
 async def list_nodes(request: Request) -> Response:
     """List every node with its state."""
-    gateway = gateway_of(request)
-    nodes = [_describe(status, gateway.failed()) for status in gateway.snapshot.nodes.values()]
-    return JSONResponse({"data": nodes})
+    nodes = gateway_of(request).snapshot.nodes
+    return JSONResponse({"data": [_describe(status) for status in nodes.values()]})
 
 
 @routes.get("/v1/nodes/{name}")
 async def show_node(name: str, request: Request) -> Response:
     """Return one node with its whole spec; secrets stay the references that they are."""
-    gateway = gateway_of(request)
-    status = gateway.snapshot.nodes.get(name)
+    status = gateway_of(request).snapshot.nodes.get(name)
     if status is None:
         raise NodeNotFound(f"no node is called {name!r}", param="name", node=name)
-    return JSONResponse(_describe(status, gateway.failed()) | {"spec": status.spec.to_yaml_dict()})
+    return JSONResponse(_describe(status) | {"spec": status.spec.to_yaml_dict()})
 
 
 @routes.put("/v1/nodes/{name}", openapi_extra=_BODY)
@@ -127,16 +125,15 @@ def _author(request: Request) -> str:
     return "api" if request.client is None else f"api@{request.client.host}"
 
 
-def _describe(status: NodeStatus, failed: dict[str, str]) -> dict[str, Any]:
+def _describe(status: NodeStatus) -> dict[str, Any]:
     spec = status.serving or status.spec
-    error = failed.get(status.name) or status.error
     return {
         "name": status.name,
         "kind": spec.kind,
         "version": status.version,
         "serving_version": status.serving_version,
-        "state": "failed" if status.name in failed else status.state,
-        "error": error,
+        "state": status.state,
+        "error": status.error,
         "description": spec.description,
         "accepts": sorted(spec.accepts),
         "produces": sorted(spec.produces),

@@ -31,7 +31,6 @@ async def readyz(request: Request) -> Response:
     """Say whether requests are served: the registry is read, the router fitted, and some node is ready."""
     gateway = gateway_of(request)
     states = {name: status.state for name, status in gateway.snapshot.nodes.items()}
-    states |= dict.fromkeys(gateway.failed(), "failed")
     ready = gateway.ready and (not states or "ready" in states.values())
     return JSONResponse({"ready": ready, "nodes": states}, 200 if ready else 503)
 

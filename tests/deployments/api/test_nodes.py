@@ -113,6 +113,25 @@ async def test_nodes_are_listed_with_their_state(start: Start) -> None:
     assert {"name", "kind", "version", "state", "description", "edges"} <= set(nodes["law"])
 
 
+async def test_what_could_not_be_loaded_takes_no_requests(start: Start) -> None:
+    broken = spec("broken", model="unloadable", examples=("Is this contract valid?",))
+    service = await start(broken, spec("rest", default=True))
+    decision = (await service.http.post("/v1/route", json={"input": "Is this contract valid?"})).json()
+    assert decision["node"] == "rest"
+    (excluded,) = decision["excluded"]
+    assert excluded["node"] == "broken" and "the weights are missing" in excluded["reason"]
+
+
+async def test_a_version_that_cannot_be_loaded_changes_nothing(start: Start) -> None:
+    service = await start(LAW)
+    await service.http.put("/v1/nodes/law", content=YAML.format("New.") + "\nmodel: unloadable\n")
+    await service.settle(2)
+    node = (await service.http.get("/v1/nodes/law")).json()
+    assert (node["state"], node["description"]) == ("ready", LAW.description)
+    assert "the weights are missing" in node["error"]
+    assert (await service.chat("law")).status_code == 200
+
+
 async def test_an_update_lets_calls_in_flight_finish_on_the_old_node(start: Start) -> None:
     import asyncio
 
