@@ -78,7 +78,11 @@ class NodeController:
         if self._started:
             return
         self._started = True
-        await self._store.open()
+        try:
+            await self._store.open()
+        except BaseException:
+            self._started = False  # the store is away, or the caller gave up: the next health check tries again
+            raise
         self._tasks.add(asyncio.create_task(self._loop()))
 
     async def _loop(self) -> None:
