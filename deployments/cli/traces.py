@@ -78,29 +78,24 @@ class Span:
     @property
     def failed(self) -> bool:
         """Whether it ended in an error."""
-        return self.status.lower() in ("error", "failed")
+        return self.status == "ERROR"
 
 
 def read_spans(trace: Mapping[str, Any]) -> list[Span]:
-    """Read the spans of a trace: a list with absolute `start`s in seconds, or `roots` with nested `children`."""
-    found: list[Mapping[str, Any]] = []
-    pending = list(trace["roots"] if "roots" in trace else trace.get("spans") or ())
-    while pending:
-        item = pending.pop(0)
-        found.append(item)
-        pending += item.get("children") or ()
-    first = min((float(item.get("start") or 0) for item in found), default=0.0)
-    return [_read_span(item, first) for item in found]
+    """Read the spans of a trace, parents before their children."""
+    found: list[Mapping[str, Any]] = list(trace.get("roots") or ())
+    for item in found:  # grows while it is read
+        found += item.get("children") or ()
+    return [_read_span(item) for item in found]
 
 
-def _read_span(item: Mapping[str, Any], first: float) -> Span:
-    offset = item["offset_ms"] if "offset_ms" in item else (float(item.get("start") or 0) - first) * 1e3
+def _read_span(item: Mapping[str, Any]) -> Span:
     status = clean(item.get("status") or "")
     return Span(
         str(item.get("span_id")),
         item.get("parent_id"),
         clean(item.get("name")),
-        float(offset),
+        float(item.get("offset_ms") or 0),
         float(item.get("duration_ms") or 0),
         "" if status == "UNSET" else status,
         bool(item.get("critical")),

@@ -58,20 +58,21 @@ EVENTS = [
 RUN = {"id": "r1", "status": "ok", "plan": PLAN, "outcomes": OUTCOMES, "output": "There is risk.", "trace_id": "abc"}
 TRACE = {
     "trace_id": "abc",
-    "spans": [
-        {
-            "span_id": "a",
-            "parent_id": None,
-            "name": "POST /v1/chat",
-            "start": 100.0,
-            "end": 101.0,
-            "duration_ms": 1000.0,
+    "started_at": 100.0,
+    "duration_ms": 1000.0,
+    "spans": 3,
+    "errors": 1,
+    "roots": [
+        {"span_id": "a", "parent_id": None, "name": "POST /v1/chat", "offset_ms": 0.0, "duration_ms": 1000.0}
+        | {"status": "UNSET", "attributes": {}, "critical": True}
+        | {
+            "children": [
+                {"span_id": "b", "parent_id": "a", "name": "route", "offset_ms": 0.0, "duration_ms": 250.0}
+                | {"status": "UNSET", "attributes": {"modelyard.node": "legal"}, "critical": False, "children": []},
+                {"span_id": "c", "parent_id": "a", "name": "chat legal", "offset_ms": 250.0, "duration_ms": 750.0}
+                | {"status": "ERROR", "attributes": {"error.type": "timeout"}, "critical": True, "children": []},
+            ]
         }
-        | {"status": "ok", "attributes": {}, "critical": True, "depth": 0},
-        {"span_id": "b", "parent_id": "a", "name": "route", "start": 100.0, "end": 100.25, "duration_ms": 250.0}
-        | {"status": "ok", "attributes": {"modelyard.node": "legal"}, "critical": False, "depth": 1},
-        {"span_id": "c", "parent_id": "a", "name": "chat legal", "start": 100.25, "end": 101.0, "duration_ms": 750.0}
-        | {"status": "error", "attributes": {"error.type": "timeout"}, "critical": True, "depth": 1},
     ],
 }
 GRAPH = {

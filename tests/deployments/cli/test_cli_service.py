@@ -188,7 +188,7 @@ def test_trace_is_a_tree_with_the_critical_path_marked(modelyard):
     assert lines[-1] == "trace abc, 3 spans, 1000.0 ms"
 
 
-def test_a_nested_trace_reads_the_same(modelyard):
+def test_a_trace_that_began_elsewhere_is_drawn_from_its_first_span(modelyard):
     from deployments.cli.traces import read_spans, tree_order
 
     child = {"span_id": "b", "parent_id": "a", "name": "route", "offset_ms": 250.0, "duration_ms": 5, "status": "UNSET"}
