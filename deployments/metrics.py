@@ -10,10 +10,11 @@ Each gateway replica has its own registry: a scrape sees one replica, and sums o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Final, Literal
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from deployments.invoke.breaker import State
 from graph.errors import StreamBroken
 from graph.node import Invoke, close_stream
 from graph.node_span import Observed, model_name, operation_name
@@ -21,7 +22,6 @@ from graph.spec import NodeSpec
 from graph.telemetry import CANCELLED, error_type
 from graph.types import Call, Delta, NodeName, Operation, Usage
 
-BreakerState = Literal["closed", "half_open", "open"]
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 # Bounds that the GenAI conventions advise.
@@ -31,7 +31,7 @@ _TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 
 _ROUTE: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 _CALL_LABELS: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "modelyard_node")
-_BREAKER_STATES: Final[dict[BreakerState, int]] = {"closed": 0, "half_open": 1, "open": 2}
+_BREAKER_STATES: Final[dict[State, int]] = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class _Series:
@@ -122,7 +122,7 @@ class Metrics:
         """Count one call handed on to another node."""
         self.fallbacks.labels(source, target).inc()
 
-    def breaker_changed(self, node: NodeName, state: BreakerState) -> None:
+    def breaker_changed(self, node: NodeName, state: State) -> None:
         """Set the state of a node's circuit breaker."""
         self.breaker.labels(node).set(_BREAKER_STATES[state])
 

@@ -162,7 +162,6 @@ class Orchestrator:
         dropped = sorted(set(call.params) - SAMPLING)
         if dropped:
             raise UnsupportedParameter(f"plans do not support {', '.join(dropped)}", param=dropped[0])
-        call = replace(call, resets=call.resets or not call.stream)  # a whole answer can be begun anew
         call = replace(call, resets=not call.stream)  # a client that reads along cannot take anything back
         run = await self.runs.start(call, plan, span=span)
         return Answer(self._run_deltas(run, call.resets), run=run, timings=timings)

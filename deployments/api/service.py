@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from deployments.api.body import JSONRoute
 from deployments.api.state import exchange_of, gateway_of
 from deployments.json_response import JSONResponse
+from deployments.metrics import CONTENT_TYPE
 from deployments.trace_tree import load_trace
 from graph.errors import InvalidRequest, RunNotFound
 
@@ -38,7 +39,7 @@ async def readyz(request: Request) -> Response:
 @routes.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Return this gateway replica's metrics in Prometheus' text format."""
-    return Response(gateway_of(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(gateway_of(request).metrics.render(), media_type=CONTENT_TYPE)
 
 
 @routes.get("/v1/traces/{trace_id}")
