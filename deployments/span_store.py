@@ -55,8 +55,8 @@ class StoreSpanExporter(SpanExporter):
     and a slow store delays no request. The store is opened at the first export.
     """
 
-    def __init__(self, open_store: Callable[[], StateStore], *, timeout_s: float = _TIMEOUT_S) -> None:
-        self._make = open_store
+    def __init__(self, make: Callable[[], StateStore], *, timeout_s: float = _TIMEOUT_S) -> None:
+        self._make = make
         self._timeout_s = timeout_s
         self._store: StateStore | None = None
         self._loop = asyncio.new_event_loop()

@@ -21,6 +21,7 @@ from deployments.otlp_metrics import MetricsExport
 from deployments.quiet_exporter import QuietExporter
 from deployments.sampling import TokenBucket, make_sampler
 from deployments.span_store import StoreSpanExporter
+from graph.stores import make_store
 
 OTLP_TIMEOUT_S: Final = 2.0
 SHUTDOWN_S: Final = 3.0
@@ -83,8 +84,6 @@ def otlp_exporter(endpoint: str, timeout_s: float = OTLP_TIMEOUT_S) -> SpanExpor
 
 
 def _store_exporter(url: str) -> SpanExporter:
-    from graph.stores import make_store  # only a service with a store needs its driver
-
     return QuietExporter(StoreSpanExporter(lambda: make_store(url)), "the state store")
 
 

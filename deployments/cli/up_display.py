@@ -28,15 +28,12 @@ class JsonDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """Nothing is held."""
 
     def handle(self, event: ServiceEvent) -> None:
         """Write one event."""
         fields = {"kind": event.kind, "message": event.message, "node": event.node, "state": event.state}
         write_json_line(fields | {"data": dict(event.data)}, self._target)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class UpDisplay:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from deployments.cli.console import console, styled, write_error, write_json, write_table
 from deployments.cli.options import FAILED, Json
@@ -109,7 +108,7 @@ def write_problems(problems: Sequence[Problem]) -> None:
     rows = [(styled(p.where, "cyan"), styled(p.key, "bold"), p.message) for p in problems]
     write_table(console(), ("file", "key", "problem"), rows)
     summary = f"{len(problems)} problem{'s' * (len(problems) != 1)} in {len({p.where for p in problems})} place(s)"
-    _summarise(console(stderr=True), summary)
+    console(stderr=True).print(styled(summary, "red"), soft_wrap=True)
 
 
 def problem_json(problem: Problem) -> dict[str, str]:
@@ -135,10 +134,6 @@ def edge_text(edges: Any) -> str:
     if not isinstance(edges, dict):
         return ""
     return "; ".join(f"{kind}: {', '.join(map(str, targets))}" for kind, targets in edges.items() if targets)
-
-
-def _summarise(target: Console, text: str) -> None:
-    target.print(styled(text, "red"), soft_wrap=True)
 
 
 def _declared_names(paths: Iterable[Path]) -> Iterator[str]:
