@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from deployments.cli.evaluate import build_eval_app
 from deployments.cli.graphs import graph
 from deployments.cli.nodes import build_nodes_app
 from deployments.cli.routing import plan, route
 from deployments.cli.runs import run
 from deployments.cli.traces import trace
+from deployments.cli.train import build_train_app
 from deployments.cli.up import build_up
 from deployments.cli.validate import kinds, validate
 
@@ -52,6 +54,8 @@ def build_app() -> typer.Typer:
     app.command("up", rich_help_panel=here)(build_up())
     app.command(rich_help_panel=here)(validate)
     app.command(rich_help_panel=here)(kinds)
+    app.add_typer(build_train_app(), name="train", rich_help_panel=here)
+    app.add_typer(build_eval_app(), name="eval", rich_help_panel=here)
     app.add_typer(build_nodes_app(), name="nodes", rich_help_panel=there)
     for command in (route, plan, run, trace, graph):
         app.command(rich_help_panel=there)(command)
