@@ -66,19 +66,19 @@ class Gateway:
         self._assemble(settings)
 
     def _assemble(self, settings: Settings) -> None:
-        breaker = CircuitBreaker(on_change=self.metrics.breaker_changed)
+        self._breaker = CircuitBreaker(on_change=self.metrics.breaker_changed)
         policies = Policies(
             graph=self._graph,
             usable=lambda node, call: self.orchestrator.usable(node, call),
             on_fallback=self.metrics.fell_back,
             max_attempts=settings.max_attempts,
-            breaker=breaker,
+            breaker=self._breaker,
             observers=(
                 lambda inner: traced(inner, self._spec, capture_content=settings.capture_content),
                 lambda inner: metered(inner, self.metrics, self._spec),
             ),
         )
-        invoke, self.bulkhead = compose(self._placement.invoke, policies)
+        invoke, self._bulkhead = compose(self._placement.invoke, policies)
         learned = LearnedPlanner(self.router.score)
         planner: Planner = LLMPlanner(invoke, settings.planner_node, learned) if settings.planner_node else learned
         self.orchestrator = Orchestrator(
@@ -98,6 +98,7 @@ class Gateway:
             self._graph,
             self.orchestrator.plan,
             ExecutionLimits(settings.max_parallel_tasks, settings.run_total_s),
+            settings.max_runs,
             on_end=lambda status, seconds: self.metrics.ran("plan", status, seconds),
             ready=self._settled,
         )
@@ -154,6 +155,8 @@ class Gateway:
             await self.router.fit(learned)
         for name in set(self.snapshot.nodes) - set(snapshot.nodes):
             self.metrics.forget(name)
+            self._breaker.forget(name)
+            self._bulkhead.forget(name)
         self.snapshot = snapshot
         if not self.ready:
             spare_the_collector()

@@ -14,13 +14,13 @@ from opentelemetry.trace import Span
 from deployments.run_errors import Described
 from deployments.run_events import EventWriter
 from graph import telemetry as otel
-from graph.errors import ModelyardError
+from graph.errors import ModelyardError, Overloaded
 from graph.executor import ExecutionLimits, execute
-from graph.journal import RunJournal, RunRecord
+from graph.journal import Orphan, RunJournal, RunRecord
 from graph.model_graph import ModelGraph
 from graph.node import Invoke
 from graph.plan import Plan
-from graph.run import RunEvent, RunResult, RunStatus
+from graph.run import Outcome, RunEvent, RunResult, RunStatus
 from graph.types import Call
 
 log = logging.getLogger("modelyard.runs")
@@ -37,9 +37,12 @@ MakePlan = Callable[[Call], Awaitable[Plan]]
 class _Work:
     """A run that this process works on."""
 
-    record: RunRecord
+    id: str
+    call: Call
+    plan: Plan | None
     trace: dict[str, str]
-    resumed: bool
+    done: tuple[Outcome, ...] | None
+    """Outcomes that another process left behind; None for a new run."""
     writer: EventWriter
     task: asyncio.Task[None] | None = field(default=None, compare=False)
 
@@ -54,15 +57,21 @@ class Runs:
         graph: Callable[[], ModelGraph],
         make_plan: MakePlan,
         limits: ExecutionLimits,
+        max_runs: int,
         on_end: Callable[[str, float], None] = lambda status, seconds: None,
         ready: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`ready` says whether nodes can be called: a run of a dead process is not taken over before."""
+        """Work on at most `max_runs` at a time.
+
+        `ready` says whether nodes can be called: a run of a dead process is not taken over before.
+        """
         self._journal = journal
         self._invoke = invoke
         self._graph = graph
         self._make_plan = make_plan
         self._limits = limits
+        self._max_runs = max_runs
+        self._accepting = 0
         self._on_end = on_end
         self._ready = ready
         self._works: dict[str, _Work] = {}
@@ -85,16 +94,24 @@ class Runs:
             await asyncio.gather(task, return_exceptions=True)
 
     async def start(self, call: Call, plan: Plan | None = None, *, span: Span) -> str:
-        """Journal a run, begin it, and return its id."""
-        id = f"run_{uuid.uuid4().hex}"
+        """Journal a run, begin it, and return its id. Raises `Overloaded` when as many as may be are in progress."""
         if plan is not None:
             self._graph().check(plan)
-        trace_id = otel.trace_id(span)
-        await self._journal.accept(id, call, plan, trace_id)
-        # Not read back: the journal keeps neither the deadline nor whether the caller takes resets.
-        record = RunRecord(id, "running", call, plan, (), None, None, trace_id, time.time(), None)
-        self._begin(record, otel.carrier(span), resumed=False)
+        if self._room() <= 0:
+            raise Overloaded(f"{self._max_runs} runs are in progress here, the most there may be (max_runs)")
+        id = f"run_{uuid.uuid4().hex}"
+        deadline = min(call.context.deadline or float("inf"), time.time() + self._limits.total_s)
+        call = call.with_context(deadline=deadline)
+        self._accepting += 1
+        try:
+            await self._journal.accept(id, call, plan, otel.trace_id(span))
+        finally:
+            self._accepting -= 1
+        self._begin(_Work(id, call, plan, otel.carrier(span), None, EventWriter(self._journal, id)))
         return id
+
+    def _room(self) -> int:
+        return self._max_runs - len(self._works) - self._accepting
 
     async def cancel(self, id: str) -> None:
         """Stop a run that nobody waits for any more; it is recorded as failed. Goes on if the caller is cancelled."""
@@ -114,6 +131,10 @@ class Runs:
     async def get(self, id: str) -> RunRecord:
         """Return a run as it stands; raise `RunNotFound`."""
         return await self._journal.get(id)
+
+    async def status(self, id: str) -> RunStatus:
+        """Return how a run stands, in one small read; raise `RunNotFound`."""
+        return await self._journal.status(id)
 
     async def list(self, limit: int) -> tuple[RunRecord, ...]:
         """Return the latest runs."""
@@ -147,20 +168,26 @@ class Runs:
             data = {"status": record.status, "output": record.output, "error": record.error}
             yield after + 1, RunEvent("run.finished", data)
 
-    def _begin(self, record: RunRecord, trace: dict[str, str], *, resumed: bool) -> None:
-        work = self._works[record.id] = _Work(record, trace, resumed, EventWriter(self._journal, record.id))
-        work.task = asyncio.create_task(self._work(work), name=record.id)
+    def _begin(self, work: _Work) -> None:
+        self._works[work.id] = work
+        work.task = asyncio.create_task(self._work(work), name=work.id)
         work.task.add_done_callback(lambda _: self._ended(work))
 
+    def _take_over(self, orphan: Orphan) -> None:
+        id, call = orphan.record.id, replace(orphan.call, resets=True)
+        log.warning("taking over run %s, whose process died", id)
+        writer = EventWriter(self._journal, id)
+        self._begin(_Work(id, call, orphan.record.plan, {}, orphan.record.outcomes, writer))
+
     def _ended(self, work: _Work) -> None:
-        if self._works.get(work.record.id) is work:
-            del self._works[work.record.id]
+        if self._works.get(work.id) is work:
+            del self._works[work.id]
         work.writer.close()
 
     async def _work(self, work: _Work) -> None:
         began = time.perf_counter()
-        span = otel.workflow_span("plan", parent=work.trace, run=work.record.id)
-        call = work.record.call.with_context(trace=otel.carrier(span) or work.trace)
+        span = otel.workflow_span("plan", parent=work.trace, run=work.id)
+        call = work.call.with_context(trace=otel.carrier(span) or work.trace)
         status: str | None = "failed"
         try:
             status = await self._execute(work, call)
@@ -171,7 +198,7 @@ class Runs:
             otel.fail(span, error)
             await self._fail(work, error.to_json())
         except Exception as error:  # a boundary: a bug must not leave a run unfinished forever
-            log.exception("run %s failed", work.record.id)
+            log.exception("run %s failed", work.id)
             otel.fail(span, error)
             await self._fail(work, ModelyardError(f"internal error: {type(error).__name__}").to_json())
         finally:
@@ -181,11 +208,11 @@ class Runs:
 
     async def _execute(self, work: _Work, call: Call) -> str | None:
         """Plan and run; return the status, or None if another process has taken the run over."""
-        id, plan = work.record.id, work.record.plan
+        id, plan = work.id, work.plan
         if plan is None:
             plan = await self._make_plan(call)
             await self._journal.planned(id, plan)
-        if not work.resumed or not await self._journal.events(id):
+        if work.done is None or not await self._journal.events(id):
             await work.writer.write(RunEvent("planned", {"plan": plan.to_json()}))
         result = await execute(
             plan,
@@ -194,7 +221,7 @@ class Runs:
             request=call,
             on_event=lambda event: self._observe(id, work.writer, event),
             limits=self._limits,
-            done={outcome.task: outcome for outcome in work.record.outcomes} if work.resumed else None,
+            done=None if work.done is None else {outcome.task: outcome for outcome in work.done},
         )
         return result.status if await self._finish(work, result.status, result.output, _first_error(result)) else None
 
@@ -207,7 +234,7 @@ class Runs:
     async def _finish(self, work: _Work, status: RunStatus, output: str, error: Described | None) -> bool:
         """Note the end; False, with nothing written, if the run is no longer this process's."""
         await work.writer.flush()
-        if not await self._journal.finish(work.record.id, status, output=output, error=error):
+        if not await self._journal.finish(work.id, status, output=output, error=error):
             return False
         await work.writer.write(RunEvent("run.finished", {"status": status, "output": output, "error": error}))
         return True
@@ -216,18 +243,16 @@ class Runs:
         try:
             await self._finish(work, "failed", "", error)
         except Exception:  # a boundary: the store may be away; the keeper writes it down later
-            log.exception("the end of run %s could not be written", work.record.id)
-            self._unrecorded[work.record.id] = error
+            log.exception("the end of run %s could not be written", work.id)
+            self._unrecorded[work.id] = error
 
     async def _keep(self) -> None:
         while True:
             try:
                 await self._renew()
                 if self._ready():
-                    for record in await self._journal.claim_orphans():
-                        log.warning("taking over run %s, whose process died", record.id)
-                        resuming = replace(record, call=replace(record.call, resets=True))
-                        self._begin(resuming, {}, resumed=True)
+                    for orphan in await self._journal.claim_orphans(max(0, self._room())):
+                        self._take_over(orphan)
             except Exception:  # a boundary: the store may be away for a while; leases outlive several rounds
                 log.exception("leases could not be renewed")
             await asyncio.sleep(RENEW_S)

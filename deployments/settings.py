@@ -61,6 +61,8 @@ class Settings(BaseModel):
     """Tasks of one run that work at the same time."""
     max_attempts: int = Field(6, ge=1, le=100)
     """Most upstream calls that one request to one node may cause, fallbacks included."""
+    max_runs: int = Field(64, ge=1, le=100_000)
+    """Runs that one gateway process works on at a time; one more is answered 503 with `Retry-After`."""
     run_total_s: float = Field(600, gt=0)
     """How long a run may take in all."""
     run_retention_s: float = Field(7 * 86400, gt=0)

@@ -36,7 +36,6 @@ class RunRecord:
 
     id: str
     status: RunStatus
-    call: Call
     plan: Plan | None
     """None until it is planned, and for a call that goes to one node."""
     outcomes: tuple[Outcome, ...]
@@ -44,9 +43,19 @@ class RunRecord:
     output: str | None
     error: Mapping[str, Json] | None
     trace_id: str | None
+    deadline: float | None
+    """When nobody waits for it any more, whoever works on it."""
     created_at: float
     ended_at: float | None
     """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An unfinished run that was taken over, with the call that it answers, which may hold megabytes."""
+
+    record: RunRecord
+    call: Call
 
 
 class RunJournal:
@@ -66,6 +75,8 @@ class RunJournal:
         self._lease_s = lease_s
         self._retention_s = retention_s
         self._clock = clock
+        # Tells this journal's leases from those of another process that was given the same name.
+        self._nonce = uuid.uuid4().hex
         self._held: dict[str, bytes] = {}
         self._leasing = asyncio.Lock()  # else two renewals of one run would take each other for another owner
 
@@ -88,6 +99,7 @@ class RunJournal:
             "output": None,
             "error": None,
             "trace_id": trace_id,
+            "deadline": call.context.deadline,
             "created_at": self._clock(),
             "ended_at": None,
         }
@@ -139,19 +151,17 @@ class RunJournal:
         return True
 
     async def get(self, id: str) -> RunRecord:
-        """Return a run; raise `RunNotFound`."""
-        head, call, outcomes = await asyncio.gather(self._head(id), self._store.get(_CALLS, id), self._outcomes(id))
-        if call is None:
-            raise _not_found(id)
+        """Return a run without its call; raise `RunNotFound`."""
+        head, outcomes = await asyncio.gather(self._head(id), self._outcomes(id))
         return RunRecord(
             id,
             head["status"],
-            Call.from_json(json.loads(call)),
             Plan.from_json(head["plan"]) if head["plan"] else None,
             outcomes,
             head["output"],
             head["error"],
             head["trace_id"],
+            head.get("deadline"),
             head["created_at"],
             head["ended_at"],
         )
@@ -176,22 +186,24 @@ class RunJournal:
                     lost.add(id)
         return frozenset(lost)
 
-    async def claim_orphans(self) -> tuple[RunRecord, ...]:
-        """Take over the unfinished runs whose lease has expired. No run is ever given to two owners."""
+    async def claim_orphans(self, most: int | None = None) -> tuple[Orphan, ...]:
+        """Take over unfinished runs whose lease has expired, at most so many. No run is ever given to two owners."""
         now = self._clock()
-        claimed = []
+        claimed: list[Orphan] = []
         for id, lease in (await self._store.scan(_LEASES)).items():
+            if len(claimed) == most:
+                break
             if json.loads(lease)["until"] > now:
                 continue
             mine = self._new_lease()
             if not await self._store.swap(_LEASES, id, lease, mine):
                 continue
-            record = await self._find(id)
-            if record is None or record.status != "running":  # its owner died while it began or ended the run
+            orphan = await self._orphan(id)
+            if orphan is None or orphan.record.status != "running":  # its owner died while it began or ended the run
                 await self._store.delete(_LEASES, id)
                 continue
             self._held[id] = mine
-            claimed.append(record)
+            claimed.append(orphan)
         return tuple(claimed)
 
     async def append_events(self, id: str, events: Sequence[RunEvent]) -> int:
@@ -205,9 +217,8 @@ class RunJournal:
         return [(number, RunEvent(item["type"], item["data"])) for number, item in parsed]
 
     def _new_lease(self) -> bytes:
-        # The nonce tells two processes apart that were given one name.
         until = self._clock() + self._lease_s
-        return json.dumps({"owner": self._owner, "until": until, "nonce": uuid.uuid4().hex}).encode()
+        return json.dumps({"owner": self._owner, "until": until, "nonce": self._nonce}).encode()
 
     async def _renew(self, id: str) -> bool:
         """Prove that the lease is still this owner's, and extend it."""
@@ -217,6 +228,11 @@ class RunJournal:
     async def _extend(self, id: str) -> bool:
         lease = self._new_lease()
         kept = await self._store.swap(_LEASES, id, self._held[id], lease)
+        if not kept:
+            # An earlier renewal may have been done though no answer to it came: what lies there is this owner's then.
+            current = await self._store.get(_LEASES, id)
+            mine = current is not None and json.loads(current)["nonce"] == self._nonce
+            kept = mine and await self._store.swap(_LEASES, id, current, lease)
         if kept:
             self._held[id] = lease
         else:
@@ -238,6 +254,12 @@ class RunJournal:
             return await self.get(id)
         except RunNotFound:
             return None
+
+    async def _orphan(self, id: str) -> Orphan | None:
+        record, call = await asyncio.gather(self._find(id), self._store.get(_CALLS, id))
+        if record is None or call is None:
+            return None
+        return Orphan(record, Call.from_json(json.loads(call)).with_context(deadline=record.deadline))
 
     async def _append(self, log: str, records: Sequence[Mapping[str, Any]]) -> int:
         return await self._store.append(log, [json.dumps(r).encode() for r in records], ttl_s=self._retention_s)

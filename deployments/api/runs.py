@@ -81,7 +81,7 @@ async def follow_run(
     if last_event_id and not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 16):
         raise InvalidRequest(f"{last_event_id!r} is not the id of an event", param="Last-Event-ID")
     runs = gateway_of(request).runs
-    await runs.get(id)
+    await runs.status(id)
     return EventStream(_events(runs, id, int(last_event_id) if last_event_id else after))
 
 

@@ -68,10 +68,9 @@ class CircuitBreaker:
 
         return run
 
-    def state(self, node: NodeName) -> State:
-        """Return the state of a node's circuit."""
-        circuit = self._circuits.get(node)
-        return circuit.state if circuit else "closed"
+    def forget(self, node: NodeName) -> None:
+        """Drop the circuit of a node that was removed; one that comes under its name begins anew."""
+        self._circuits.pop(node, None)
 
     def _admit(self, node: NodeName, circuit: _Circuit) -> None:
         if circuit.state == "closed":

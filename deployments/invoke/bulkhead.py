@@ -34,9 +34,9 @@ class Bulkhead:
 
         return run
 
-    def waiting(self) -> dict[NodeName, int]:
-        """Return how many calls wait for a place, by node."""
-        return {name: gate.waiting for name, gate in self._gates.items()}
+    def forget(self, node: NodeName) -> None:
+        """Drop the gate of a node that was removed; calls inside it end as they would have."""
+        self._gates.pop(node, None)
 
     def _gate(self, node: NodeName) -> _Gate:
         spec = self._lookup(node)

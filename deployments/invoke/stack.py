@@ -31,7 +31,7 @@ class Policies:
 
 
 def compose(place: Invoke, policies: Policies) -> tuple[Invoke, Bulkhead]:
-    """Return fallback( observers( bulkhead( breaker( retry( limits( place ) ) ) ) ) ), and the bulkhead to look at.
+    """Return fallback( observers( bulkhead( breaker( retry( limits( place ) ) ) ) ) ), and the bulkhead.
 
     Observers stand inside the fallback, so that each node that was asked has a span of its own, and outside retry,
     so that attempts at one node are one span.

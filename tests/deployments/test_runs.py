@@ -42,7 +42,9 @@ class FlakyStore(MemoryStore):
 class Process:
     """One gateway process's runs, on a store that others share."""
 
-    def __init__(self, store: MemoryStore, name: str, lease_s: float = 15.0, **scripts: list[list[Step]]) -> None:
+    def __init__(
+        self, store: MemoryStore, name: str, lease_s: float = 15.0, max_runs: int = 64, **scripts: list[list[Step]]
+    ) -> None:
         self.invoke = FakeInvoke(scripts)
         self.journal = RunJournal(store, name, lease_s)
         self.ended: list[str] = []
@@ -50,7 +52,7 @@ class Process:
         self.ready = True
         graph = ModelGraph([spec("a"), spec("b")])
         self.runs = Runs(
-            self.journal, self.invoke, lambda: graph, self._plan, ExecutionLimits(),
+            self.journal, self.invoke, lambda: graph, self._plan, ExecutionLimits(), max_runs,
             on_end=lambda status, seconds: self.ended.append(status), ready=lambda: self.ready,
         )  # fmt: skip
 
@@ -233,6 +235,56 @@ async def test_an_orphan_is_taken_over_and_what_was_done_is_not_done_again(store
     assert finished == ["t1", "t2"]
     assert text_of(events) == "the whole"
     assert (await second.runs.get(id)).status == "ok"
+    await second.runs.aclose(1)
+
+
+async def test_a_run_that_is_taken_over_keeps_its_deadline(store: FlakyStore) -> None:
+    first = Process(store, "first", 0.01, a=[[HANG]])
+    deadline = time.time() + 0.3
+    id = await first.start(chat().with_context(deadline=deadline))
+    first.die()
+    second = Process(store, "second", a=[[HANG]])
+    second.runs.open()
+    last = (await second.follow(id))[-1][1]
+    assert last.data["error"]["code"] == "deadline_exceeded"
+    assert [call.context.deadline for _, call in second.invoke.calls] == [deadline]
+    await second.runs.aclose(1)
+
+
+async def test_a_run_without_a_deadline_gets_that_of_the_process_that_took_it(store: FlakyStore) -> None:
+    first = Process(store, "first", 0.01, a=[[HANG]])
+    await first.start()
+    await until(lambda: first.invoke.running)
+    first.die()
+    second = Process(store, "second", a=[[HANG]])
+    second.runs.open()
+    await until(lambda: second.invoke.running)
+    deadlines = {call.context.deadline for process in (first, second) for _, call in process.invoke.calls}
+    assert len(deadlines) == 1
+    await second.runs.aclose(0.01)
+
+
+async def test_one_run_more_than_there_may_be_is_refused(store: FlakyStore) -> None:
+    process = Process(store, "p", max_runs=2, a=[[HANG]], b=[answer("b")])
+    started = await asyncio.gather(*(process.start() for _ in range(4)), return_exceptions=True)
+    refusals = [error for error in started if isinstance(error, errors.Overloaded)]
+    assert (len(refusals), refusals[0].message) == (2, "2 runs are in progress here, the most there may be (max_runs)")
+    ids = [id for id in started if isinstance(id, str)]
+    assert {record.id for record in await process.runs.list(10)} == set(ids)
+    await process.runs.cancel(ids[0])
+    await process.runs.cancel(await process.start())
+    await process.runs.cancel(ids[1])
+
+
+async def test_no_more_orphans_are_taken_over_than_there_may_be_runs(store: FlakyStore) -> None:
+    first = Process(store, "first", 0.01, a=[[HANG]])
+    ids = [await first.start() for _ in range(3)]
+    first.die()
+    second = Process(store, "second", max_runs=1, a=[[0.02, *answer("a")]], b=[answer("b")])
+    second.runs.open()
+    for id in ids:
+        assert (await second.follow(id))[-1][1].data["status"] == "ok"
+    assert second.invoke.most == 1
     await second.runs.aclose(1)
 
 

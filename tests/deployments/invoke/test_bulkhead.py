@@ -29,11 +29,9 @@ async def test_replicas_add_places() -> None:
 
 async def test_one_more_than_the_queue_holds_is_refused() -> None:
     place = FakeInvoke({"a": [[HANG]], "b": [answer("x")]})
-    bulkhead = Bulkhead(lookup_of(concurrency=1, queue=1))
-    invoke = bulkhead.wrap(place)
+    invoke = Bulkhead(lookup_of(concurrency=1, queue=1)).wrap(place)
     busy = [asyncio.create_task(deltas_of(invoke, chat())) for _ in range(2)]
     await asyncio.sleep(0.01)
-    assert bulkhead.waiting() == {"a": 1}
     with pytest.raises(Overloaded, match="works on 1 calls and 1 wait") as caught:
         await deltas_of(invoke, chat())
     assert caught.value.attempts == 0
@@ -41,7 +39,21 @@ async def test_one_more_than_the_queue_holds_is_refused() -> None:
     for task in busy:
         task.cancel()
     await asyncio.gather(*busy, return_exceptions=True)
-    assert bulkhead.waiting() == {"a": 0, "b": 0}
+    place.scripts["a"].append(answer("x"))
+    await asyncio.gather(*(deltas_of(invoke, chat()) for _ in range(2)))  # a place at work and one in the queue again
+
+
+async def test_a_node_that_was_removed_is_forgotten() -> None:
+    bulkhead = Bulkhead(lookup_of(concurrency=1, queue=0))
+    invoke = bulkhead.wrap(FakeInvoke({"a": [[HANG], answer("x")]}))
+    left = asyncio.create_task(deltas_of(invoke, chat()))
+    await asyncio.sleep(0)
+    bulkhead.forget("a")
+    await deltas_of(invoke, chat())  # another node of that name
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    bulkhead.forget("a")
+    assert bulkhead._gates == {}
 
 
 async def test_a_call_that_is_cancelled_while_it_waits_takes_no_place() -> None:
