@@ -78,10 +78,6 @@ class ModelGraph:
                         network.add_edge(spec.name, other.name, key="feeds", declared=False)
         return network
 
-    def edges(self, kind: EdgeKind) -> tuple[tuple[NodeName, NodeName], ...]:
-        """Return (source, target) pairs of one kind, in the order they were declared."""
-        return tuple((source, target) for source, target, key in self.network.edges(keys=True) if key == kind)
-
     def path(self, source: NodeName, target: NodeName) -> tuple[NodeName, ...] | None:
         """Return the shortest way along `feeds` edges, declared ones first; None if there is none."""
         try:

@@ -85,11 +85,6 @@ class Plan:
         return tuple((need, task.id) for task in self.tasks for need in sorted(task.needs))
 
     @property
-    def order(self) -> tuple[str, ...]:
-        """Task ids, every task after those it needs."""
-        return tuple(TopologicalSorter({task.id: task.needs for task in self.tasks}).static_order())
-
-    @property
     def sinks(self) -> tuple[str, ...]:
         """Ids of the tasks that no other needs, in the order of the plan."""
         needed = {need for task in self.tasks for need in task.needs}

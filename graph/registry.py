@@ -30,6 +30,8 @@ AUDIT = "audit"
 _LOG = logging.getLogger(__name__)
 _HEADS, _HEAD = "registry", "head"
 _VERSIONS = "node-versions/"
+KNOWN = 4096
+"""Records that are kept in memory; one more pushes out the oldest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ class Registry:
         record = _Record(version, head.nodes.get(version.name))
         await self._store.put(_VERSIONS + version.name, id, record.to_bytes())
         if await self._store.swap(_HEADS, _HEAD, head.raw, head.with_node(version.name, id)):
-            self._records[id] = record
+            self._know(id, record)
             return True
         await self._store.delete(_VERSIONS + version.name, id)
         return False
@@ -198,13 +200,20 @@ class Registry:
         return found
 
     async def _record(self, name: NodeName, id: str) -> _Record:
-        # Records never change, so each is read once.
-        if id not in self._records:
+        # Records never change, so each is read once, as long as it is not pushed out.
+        record = self._records.get(id)
+        if record is None:
             raw = await self._store.get(_VERSIONS + name, id)
             if raw is None:
                 raise InvalidSpec([Problem("store", name, f"version {id} is missing from the store")])
-            self._records[id] = _parse(json.loads(raw))
-        return self._records[id]
+            record = _parse(json.loads(raw))
+            self._know(id, record)
+        return record
+
+    def _know(self, id: str, record: _Record) -> None:
+        self._records[id] = record
+        if len(self._records) > KNOWN:
+            del self._records[next(iter(self._records))]
 
 
 def _parse(data: dict[str, Any]) -> _Record:

@@ -74,10 +74,6 @@ class RunResult:
     output: str
     """The composed answer; says what is missing when the status is partial."""
 
-    def outcome(self, task: str) -> Outcome:
-        """Return the outcome of one task."""
-        return next(outcome for outcome in self.outcomes if outcome.task == task)
-
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:

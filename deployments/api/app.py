@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -38,7 +39,7 @@ def create_app(gateway: Gateway, *, standalone: bool = True) -> FastAPI:
         gateway,
         standalone,
         title="Modelyard",
-        version="0.1.0",
+        version=version("modelyard"),
         lifespan=lifespan,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # the middleware's span is the request's

@@ -206,3 +206,12 @@ async def test_a_stored_spec_of_another_release_does_not_sink_the_rest(
     assert "once_valid" in caplog.text
     assert [v.name for v in await registry.sync_files([spec("good"), spec("old")], author="files")] == ["old"]
     assert set(await registry.current()) == {"good", "old"}
+
+
+async def test_memory_does_not_grow_with_every_version(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graph.registry.KNOWN", 3)
+    for number in range(6):
+        await registry.put(spec(description=f"Text {number}."), source="api", author="ann")
+    assert len(registry._records) == 3
+    assert [version.version for version in await registry.history("legal")] == [6, 5, 4, 3, 2, 1]
+    assert len(registry._records) == 3
