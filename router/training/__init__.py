@@ -1,0 +1,1 @@
+"""How strategies learn from labelled rows."""
