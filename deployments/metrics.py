@@ -109,7 +109,7 @@ class Metrics:
         else:
             series.duration.observe(elapsed)
             series.ok.inc()
-        if (first := seen.time_to_first_chunk) is not None:
+        if call.stream and (first := seen.time_to_first_chunk) is not None:
             series.first_token.observe(first)
         if seen.usage is not None:
             _count_tokens(series, seen.usage)

@@ -11,13 +11,15 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, Sam
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
+BURST_S = 5.0
+
 
 class TokenBucket:
-    """Lets `per_s` through each second, and as many at once. Thread-safe."""
+    """Lets `per_s` through each second, and those of five seconds at once. Thread-safe."""
 
     def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_s = per_s
-        self._size = max(per_s, 1.0)
+        self._size = max(BURST_S * per_s, 1.0)
         self._clock = clock
         self._left = self._size
         self._at = clock()

@@ -71,7 +71,7 @@ class Settings(BaseModel):
     """How long answers in flight may go on after a signal to stop."""
     trace_ratio: float = Field(1.0, ge=0, le=1)
     """Share of requests that are recorded as traces."""
-    traces_per_s: float = Field(100.0, ge=0)
+    traces_per_s: float = Field(20.0, ge=0)
     """Most traces recorded in a second; the rest have an id but no spans."""
     otlp_endpoint: str | None = None
     """Where spans go (`http://host:4318`); also `OTEL_EXPORTER_OTLP_ENDPOINT`."""

@@ -92,7 +92,7 @@ def configure_telemetry(
     service_name: str,
     otlp_endpoint: str | None = None,
     sample_ratio: float = 1.0,
-    max_traces_per_s: float | None = 100.0,
+    max_traces_per_s: float | None = 20.0,
     store_url: str | None = None,
     instance_id: str = "",
     edge: bool = False,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from graph.errors import DeadlineExceeded, StreamBroken
 from graph.node import Invoke, closing_stream
@@ -21,15 +23,15 @@ def limited(invoke: Invoke, lookup: Callable[[NodeName], NodeSpec]) -> Invoke:
 
     async def run(node: NodeName, call: Call) -> AsyncIterator[Delta]:
         limits = lookup(node).limits
-        clock = _Clock(node, limits.total_s, call.context.deadline)
         finished = False
         async with closing_stream(invoke(node, call)) as deltas:
             iterator = aiter(deltas)
             wait, limit = limits.first_token_s, "first_token"
-            while (delta := await clock.next(iterator, wait, limit)) is not None:
-                wait, limit = limits.idle_s, "idle"
-                finished = finished or delta.finish_reason is not None
-                yield delta
+            with _Clock(node, limits.total_s, call.context.deadline) as clock:
+                while (delta := await clock.next(iterator, wait, limit)) is not None:
+                    wait, limit = limits.idle_s, "idle"
+                    finished = finished or delta.finish_reason is not None
+                    yield delta
         if not finished:
             raise StreamBroken(f"node {node!r} ended its answer before it was finished", node=node)
 
@@ -37,27 +39,69 @@ def limited(invoke: Invoke, lookup: Callable[[NodeName], NodeSpec]) -> Invoke:
 
 
 class _Clock:
-    """Waits for the next delta, as long as the tightest of the limits allows."""
+    """Waits for the next delta, as long as the tightest of the limits allows.
+
+    One timer serves all the waits of a stream. It is set again only when it rings or a wait must end before it does:
+    `asyncio.timeout` around each wait takes longer than all other policies together.
+    """
+
+    __slots__ = ("_deadline", "_end", "_expired", "_limit", "_loop", "_node", "_rings", "_timer", "_until", "_waiting")
 
     def __init__(self, node: NodeName, total_s: float, deadline: float | None) -> None:
         self._node = node
-        self._total_s = total_s
-        self._end = time.monotonic() + total_s
-        left = None if deadline is None else deadline - time.time()
-        self._deadline_s = left or 0.0
-        self._deadline = float("inf") if left is None else time.monotonic() + left
-        if left is not None and left <= 0:
+        self._loop = asyncio.get_running_loop()
+        now = time.monotonic()
+        self._end = now + total_s, "total", total_s
+        left = math.inf if deadline is None else deadline - time.time()
+        if left <= 0:
             raise DeadlineExceeded("deadline", 0, node=node)
+        self._deadline = now + left, "deadline", left
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = math.inf
+        self._waiting: asyncio.Task[Any] | None = None
+        self._expired = False
+
+    def __enter__(self) -> _Clock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def next(self, deltas: AsyncIterator[Delta], wait: float, limit: str) -> Delta | None:
+        """Return the next delta, None at the end; raise `DeadlineExceeded` if it does not come in time."""
         now = time.monotonic()
-        until, name, seconds = min(
-            (now + wait, limit, wait),
-            (self._end, "total", self._total_s),
-            (self._deadline, "deadline", self._deadline_s),
-        )
+        self._limit = min((now + wait, limit, wait), self._end, self._deadline)
+        self._until = self._limit[0]
+        task = self._waiting = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a coroutine runs in a task
+        cancelled_before = task.cancelling()
+        if self._until < self._rings:
+            self._set(now)
         try:
-            async with asyncio.timeout(until - now):
-                return await anext(deltas, None)
-        except TimeoutError:
-            raise DeadlineExceeded(name, round(seconds, 3), node=self._node) from None
+            return await anext(deltas, None)
+        except asyncio.CancelledError:
+            if not self._expired or task.cancelling() > cancelled_before + 1:
+                raise
+            raise DeadlineExceeded(self._limit[1], round(self._limit[2], 3), node=self._node) from None
+        finally:
+            self._waiting = None
+            if self._expired:
+                task.uncancel()
+
+    def _set(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings = self._until
+        self._timer = self._loop.call_later(self._until - now, self._ring)
+
+    def _ring(self) -> None:
+        self._rings = math.inf
+        if self._waiting is None:
+            return  # whoever reads is busy with what came; the next wait sets the timer again
+        now = time.monotonic()
+        if now < self._until:
+            self._set(now)
+        else:
+            self._expired = True
+            self._waiting.cancel()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -43,13 +44,19 @@ async def cut(node: str, call: Call) -> AsyncIterator[Delta]:
 async def test_a_call_is_timed_and_its_tokens_counted() -> None:
     metrics = Metrics()
     for _ in range(3):
-        await collect(metered(hello, metrics, lookup)("legal", ASK), node="legal")
+        await collect(metered(hello, metrics, lookup)("legal", replace(ASK, stream=True)), node="legal")
     get = metrics.registry.get_sample_value
     assert get("gen_ai_client_operation_duration_seconds_count", LABELS | {"error_type": ""}) == 3
     assert get("gen_ai_client_token_usage_sum", LABELS | {"gen_ai_token_type": "input"}) == 21
     assert get("gen_ai_client_token_usage_sum", LABELS | {"gen_ai_token_type": "output"}) == 6
     assert get("gen_ai_server_time_to_first_token_seconds_count", LABELS) == 3
     assert get("modelyard_requests_total", {"modelyard_node": "legal", "status": "ok"}) == 3
+
+
+async def test_only_a_stream_has_a_first_token() -> None:
+    metrics = Metrics()
+    await collect(metered(hello, metrics, lookup)("legal", ASK), node="legal")
+    assert not metrics.registry.get_sample_value("gen_ai_server_time_to_first_token_seconds_count", LABELS)
 
 
 @pytest.mark.parametrize(
