@@ -15,9 +15,10 @@ from typing import Any
 from ray import serve
 from ray.serve.schema import ApplicationStatus
 
-from deployments.app_names import node_app, parse_node_app
+from deployments.app_names import node_app
 from deployments.logs import configure_logging
 from deployments.node_deployment import HostedNode
+from deployments.serve_apps import ask_serve, delete_app, deploy_error, load_error, node_apps, reason
 from deployments.settings import Settings
 from deployments.snapshot import NodeStatus, Snapshot, State
 from graph.node import installed_kinds
@@ -27,11 +28,14 @@ from graph.stores import make_store
 from graph.types import NodeName
 
 log = logging.getLogger("modelyard.controller")
+_ALIVE = (ApplicationStatus.RUNNING, ApplicationStatus.UNHEALTHY)
 
 LOOK_EVERY_S = 0.5
 """How often the registry's revision is read, for changes made through another gateway."""
 RETIRE_AFTER_S = 3.0
 """How long a replaced version goes on serving, so that every gateway has heard of its successor."""
+MISSES = 3
+"""Rounds in a row that may go wrong with a node before it is shown as failed; each round tries again."""
 
 
 class NodeController:
@@ -45,6 +49,12 @@ class NodeController:
         self._kinds = installed_kinds()
         self._serving: dict[NodeName, NodeVersion] = {}
         self._failed: dict[str, str] = {}
+        """Applications whose node said that it cannot be loaded, and why."""
+        self._misses: dict[str, int] = {}
+        """Applications that something else is wrong with, and for how many rounds."""
+        self._deployed: set[str] = set()
+        """Applications that this controller has asked for, as opposed to those that it found."""
+        self._deploying = asyncio.Lock()
         self._snapshot = Snapshot()
         self._changed = asyncio.Condition()
         self._wake = asyncio.Event()
@@ -110,49 +120,71 @@ class NodeController:
 
     async def _reconcile(self) -> None:
         wanted = await self._registry.current()
-        apps = await asyncio.to_thread(_node_apps)
-        statuses = {name: await self._settle(version, apps) for name, version in wanted.items()}
+        apps = await ask_serve(node_apps)
+        settled = await asyncio.gather(*(self._settle(version, apps) for version in wanted.values()))
+        statuses = {status.name: status for status in settled}
         await self._publish(statuses)
         needed = {node_app(s.name, v) for s in statuses.values() for v in (s.version, s.serving_version) if v}
         for app in apps:
             if app not in needed or app in self._failed:
                 self._retire(app, at_once=app in self._failed)
+        self._failed = {app: why for app, why in self._failed.items() if app in needed}
+        self._misses = {app: count for app, count in self._misses.items() if app in needed}
+        self._deployed &= needed
 
     async def _settle(self, wanted: NodeVersion, apps: Mapping[str, ApplicationStatus]) -> NodeStatus:
-        """Bring one node nearer to its wanted version and say where it stands."""
-        assert wanted.spec is not None  # noqa: S101  # `current` has live versions only
+        """Bring one node nearer to its wanted version and say where it stands, whatever goes wrong with it."""
         app = node_app(wanted.name, wanted.version)
-        serving = self._serving.get(wanted.name) or await self._recover(wanted.name, apps)
-        error = self._failed.get(app)
-        if self._runs_in_gateway(wanted.spec):
-            serving, error = wanted, None
-        elif app not in apps and error is None:
-            log.info("loading node %s version %d", wanted.name, wanted.version)
-            await asyncio.to_thread(_deploy, app, wanted.spec, self._settings)
-        elif apps.get(app) in (ApplicationStatus.RUNNING, ApplicationStatus.UNHEALTHY) and serving != wanted:
-            error = await serve.get_app_handle(app).status.remote()
-            serving = wanted if error is None else serving
-        elif apps.get(app) is ApplicationStatus.DEPLOY_FAILED:
-            error = await asyncio.to_thread(_deploy_error, app)
-        if error is not None:
-            self._failed[app] = error
-        if serving is not None:
-            self._serving[wanted.name] = serving
-        return _status(
-            wanted,
-            serving,
-            error,
-            None if serving is None or self._runs_in_gateway(serving.spec) else node_app(serving.name, serving.version),
-        )
+        trouble = None
+        try:
+            await self._advance(wanted, app, apps)
+            self._misses.pop(app, None)
+        except Exception as error:  # a boundary: one sick node must not keep the others from being seen and loaded
+            trouble = reason(error)
+            self._misses[app] = self._misses.get(app, 0) + 1
+            if self._misses[app] == 1:
+                log.warning("node %s version %d: %s", wanted.name, wanted.version, trouble, exc_info=True)
+        return self._status(wanted, app, trouble)
 
-    async def _recover(self, name: NodeName, apps: Mapping[str, ApplicationStatus]) -> NodeVersion | None:
+    async def _advance(self, wanted: NodeVersion, app: str, apps: Mapping[str, ApplicationStatus]) -> None:
+        assert wanted.spec is not None  # noqa: S101  # `current` has live versions only
+        if wanted.name not in self._serving:
+            await self._recover(wanted.name, apps)
+        if self._runs_in_gateway(wanted.spec):
+            self._serving[wanted.name] = wanted
+            self._failed.pop(app, None)
+        elif app in self._failed:
+            return
+        elif app not in apps:
+            log.info("loading node %s version %d", wanted.name, wanted.version)
+            self._deployed.add(app)
+            async with self._deploying:
+                await ask_serve(_deploy, app, wanted.spec, self._settings)
+        elif apps[app] is ApplicationStatus.DEPLOY_FAILED:
+            self._failed[app] = await ask_serve(deploy_error, app)
+        elif apps[app] in _ALIVE and self._serving.get(wanted.name) != wanted:
+            error = await load_error(app)
+            if error is None:
+                self._serving[wanted.name] = wanted
+            else:
+                self._failed[app] = error
+
+    async def _recover(self, name: NodeName, apps: Mapping[str, ApplicationStatus]) -> None:
         """Find what serves a node when this controller was restarted and forgot."""
         for version in await self._registry.history(name):
             app = node_app(name, version.version)
-            if version.spec is not None and apps.get(app) is ApplicationStatus.RUNNING:
-                if await serve.get_app_handle(app).status.remote() is None:
-                    return version
-        return None
+            if version.spec is None or apps.get(app) is not ApplicationStatus.RUNNING:
+                continue
+            try:
+                serves = await load_error(app) is None
+            except TimeoutError:
+                serves = app not in self._deployed  # one that served before is busy with calls
+            except Exception as error:  # a boundary: whatever is wrong with this version, another one may serve
+                log.info("node %s version %d: %s", name, version.version, reason(error))
+                serves = False
+            if serves:
+                self._serving[name] = version
+                return
 
     def _runs_in_gateway(self, spec: NodeSpec | None) -> bool:
         kind = self._kinds.get(spec.kind) if spec else None
@@ -168,46 +200,29 @@ class NodeController:
             self._snapshot = Snapshot(max(self._snapshot.number + 1, int(time.time())), statuses)
             self._changed.notify_all()
 
-    def _retire(self, app: str, *, at_once: bool) -> None:
-        async def retire() -> None:
-            await asyncio.sleep(0 if at_once else RETIRE_AFTER_S)
-            await asyncio.to_thread(serve.delete, app, _blocking=False)
+    def _status(self, wanted: NodeVersion, app: str, trouble: str | None) -> NodeStatus:
+        assert wanted.spec is not None  # noqa: S101  # `current` has live versions only
+        serving, error = self._serving.get(wanted.name), self._failed.get(app)
+        failed = error is not None or self._misses.get(app, 0) >= MISSES
+        state: State = "ready" if serving is not None else "failed" if failed else "loading"
+        hosted = serving is not None and not self._runs_in_gateway(serving.spec)
+        return NodeStatus(
+            wanted.name,
+            wanted.version,
+            wanted.spec,
+            state,
+            serving.spec if serving else None,
+            serving.version if serving else None,
+            node_app(serving.name, serving.version) if serving and hosted else None,
+            error or trouble,
+        )
 
-        task = asyncio.create_task(retire(), name=app)
-        if any(other.get_name() == app for other in self._tasks):
-            task.cancel()
+    def _retire(self, app: str, *, at_once: bool) -> None:
+        if any(task.get_name() == app for task in self._tasks):
             return
+        task = asyncio.create_task(delete_app(app, 0 if at_once else RETIRE_AFTER_S), name=app)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _node_apps() -> dict[str, ApplicationStatus]:
-    found = serve.status().applications
-    return {
-        name: app.status
-        for name, app in found.items()
-        if parse_node_app(name) and app.status is not ApplicationStatus.DELETING
-    }
-
-
-def _deploy_error(app: str) -> str:
-    status = serve.status().applications.get(app)
-    return status.message if status else "the application is gone"
-
-
-def _status(wanted: NodeVersion, serving: NodeVersion | None, error: str | None, app: str | None) -> NodeStatus:
-    assert wanted.spec is not None  # noqa: S101
-    state: State = "ready" if serving is not None else "failed" if error is not None else "loading"
-    return NodeStatus(
-        wanted.name,
-        wanted.version,
-        wanted.spec,
-        state,
-        serving.spec if serving else None,
-        serving.version if serving else None,
-        app,
-        error,
-    )
 
 
 def _deploy(app: str, spec: NodeSpec, settings: Settings) -> None:
