@@ -1,6 +1,9 @@
-"""Bare Ray Serve, as the gateway's peer: a no-op, and a no-op with one deployment hop, with the gateway's settings.
+"""Bare Ray Serve, as the gateway's peer, with the gateway's settings.
 
-python -m benchmarks.bare_serve PORT
+A no-op, a no-op with one deployment hop, and a pass-through: what one would write by hand to reach one upstream, with
+no routing, limits, retries, traces or metrics.
+
+python -m benchmarks.bare_serve PORT READY_FILE UPSTREAM_PORT
 """
 
 import signal
@@ -9,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from fastapi import FastAPI, Request, Response
 
 from benchmarks.upstream_app import COMPLETION
@@ -16,11 +20,11 @@ from deployments.ray_host import RayHost
 from deployments.settings import Settings
 
 
-def applications() -> dict[str, Any]:
-    """Return the two applications, by name, which is also their path."""
+def applications(upstream_port: int) -> dict[str, Any]:
+    """Return the applications, by name, which is also their path."""
     from ray import serve  # Ray reads its environment, which the host sets, when it is imported
 
-    near, far = FastAPI(), FastAPI()
+    near, far, through = FastAPI(), FastAPI(), FastAPI()
     gateway = {"max_ongoing_requests": 10_000, "ray_actor_options": {"num_cpus": 0.1}}
 
     @serve.deployment(**gateway)
@@ -47,11 +51,25 @@ def applications() -> dict[str, Any]:
             body = await self._behind.answer.remote(await request.body())
             return Response(body, media_type="application/json")
 
-    return {"noop": Noop.bind(), "hop": Hop.bind(Behind.bind())}
+    @serve.deployment(**gateway)
+    @serve.ingress(through)
+    class Pass:
+        def __init__(self) -> None:
+            self._session: aiohttp.ClientSession | None = None
+
+        @through.post("/")
+        async def answer(self, request: Request) -> Response:
+            self._session = self._session or aiohttp.ClientSession()
+            url = f"http://127.0.0.1:{upstream_port}/v1/chat/completions"
+            headers = {"content-type": "application/json"}
+            async with self._session.post(url, data=await request.body(), headers=headers) as answer:
+                return Response(await answer.read(), answer.status, media_type="application/json")
+
+    return {"noop": Noop.bind(), "hop": Hop.bind(Behind.bind()), "pass": Pass.bind()}
 
 
 def main() -> None:
-    """Serve both until SIGTERM."""
+    """Serve them until SIGTERM."""
     stop = threading.Event()
     host = RayHost(Settings(port=int(sys.argv[1]), store="memory://"))
     host.start()
@@ -60,7 +78,7 @@ def main() -> None:
     from ray import serve
 
     try:
-        for name, application in applications().items():
+        for name, application in applications(int(sys.argv[3])).items():
             serve.run(application, name=name, route_prefix=f"/{name}")
         Path(sys.argv[2]).touch()
         stop.wait()

@@ -3,8 +3,9 @@
 python -m benchmarks.gateway [--quick] [--litellm PATH/TO/litellm]
 
 Every arm is started, warmed up, and measured in rounds that alternate, at 1, 16 and 64 connections; figures are medians
-over the rounds. LiteLLM runs where its program is named, by the option or `LITELLM_PROXY`: it lives in an environment
-of its own (`python -m venv DIR && DIR/bin/pip install 'litellm[proxy]'`, then `DIR/bin/litellm`).
+over the rounds. Then each gets requests at a fixed rate, whether or not it answers. LiteLLM runs where its program is
+named, by the option or `LITELLM_PROXY`: it lives in an environment of its own
+(`python -m venv DIR && DIR/bin/pip install 'litellm[proxy]'`, then `DIR/bin/litellm`).
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import httpx
 from benchmarks import services
 from benchmarks.gateway_report import environment, medians, plot, table, targets
 from benchmarks.load import Load, Measured, rss_mb, sizes, wrk_path
+from benchmarks.open_loop import paced
 from benchmarks.services import Service
 
 RESULTS = Path(__file__).parent / "results"
 QUESTION = "Is a verbal agreement binding?"
-ARMS = ("upstream", "serve noop", "serve hop", "named", "auto", "auto untraced", "litellm")
+ARMS = ("upstream", "serve noop", "serve hop", "serve pass", "named", "auto", "auto untraced", "litellm")
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,14 @@ def main() -> None:
         for arm in arms:
             _check(arm)
         raw = _measure(arms, arguments)
+        pace = {arm.load.name: _pace(arm, arguments) for arm in arms} if arguments.rate else {}
         memory = {
             service.name: {"idle_mb": idle[service.name], "loaded_mb": rss_mb(service.processes()),
                            "processes": sizes(service.processes())}
             for service in {arm.service for arm in arms}
         }  # fmt: skip
     result = {"environment": environment(arguments.litellm), "settings": _settings(arguments), "memory": memory,
-              "rounds": raw, "median": medians(raw)}  # fmt: skip
+              "rounds": raw, "median": medians(raw), "paced": pace}  # fmt: skip
     print(table(result))
     print(targets(result))
     if not arguments.no_save:
@@ -73,6 +76,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="default: 5")
     parser.add_argument("--seconds", type=float, help="of one measurement; default: 4")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--rate", type=float, default=40.0, help="requests/s of the open loop; 0 leaves it out")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--litellm", type=Path, default=os.environ.get("LITELLM_PROXY"), help="LiteLLM's program")
     parser.add_argument("--no-save", action="store_true", help="only print")
@@ -91,10 +95,11 @@ def _start(stack: ExitStack, folder: Path, arguments: argparse.Namespace) -> lis
     wanted = set(arguments.arms)
     upstream: Service = stack.enter_context(services.upstream(folder))
     arms = [_arm("upstream", upstream, "/v1/chat/completions", "fixed", folder)]
-    if wanted & {"serve noop", "serve hop"}:
-        bare: Service = stack.enter_context(services.bare_serve(folder))
+    if wanted & {"serve noop", "serve hop", "serve pass"}:
+        bare: Service = stack.enter_context(services.bare_serve(folder, upstream.port))
         arms.append(_arm("serve noop", bare, "/noop/", "fixed", folder))
         arms.append(_arm("serve hop", bare, "/hop/", "fixed", folder))
+        arms.append(_arm("serve pass", bare, "/pass/", "fixed", folder))
     if wanted & {"named", "auto"}:
         traced: Service = stack.enter_context(services.modelyard(folder, "modelyard", upstream.port))
         arms.append(_arm("named", traced, "/v1/chat/completions", "legal", folder))
@@ -142,6 +147,10 @@ def _measure(arms: list[Arm], arguments: argparse.Namespace) -> dict[str, dict[s
                 raw[arm.load.name].setdefault(str(connections), []).append(found.to_json())
                 print(_progress(number, arm.load.name, connections, found), flush=True)
     return raw
+
+
+def _pace(arm: Arm, arguments: argparse.Namespace) -> dict[str, Any]:
+    return paced(arm.load, arguments.rate, 2 * arguments.seconds).to_json()
 
 
 def _progress(number: int, name: str, connections: int, found: Measured) -> str:

@@ -75,6 +75,12 @@ def table(result: dict[str, Any]) -> str:
             for connections, found in by_connections.items()
         ]
     lines += ["", "CPU us: of the whole service for one request; busiest: of its busiest process.", ""]
+    for arm, found in result["paced"].items():
+        lines.append(
+            f"{arm:<15} at {found['per_s']:g} requests/s, from when each was due: p50 {found['p50_ms']:.1f} ms, "
+            f"p99 {found['p99_ms']:.1f} ms, longest {found['longest_ms']:.0f} ms, {found['bad']} failed"
+        )
+    lines.append("")
     for name, found in sorted(result["memory"].items()):
         top = ", ".join(f"{process} {size:.0f}" for process, size in found["processes"][:6])
         lines.append(f"{name:<15} {found['idle_mb']:,.0f} MB idle, {found['loaded_mb']:,.0f} MB after load ({top})")
@@ -92,9 +98,15 @@ def targets(result: dict[str, Any]) -> str:
     ours, noop = value("auto", "16", "requests_per_s"), value("serve noop", "16", "requests_per_s")
     if ours and noop:
         lines.append(f"routed / bare Ray Serve no-op, 16 connections: {ours / noop:.2f} (aim: at least 0.50)")
+    passing = value("serve pass", "16", "requests_per_s")
+    if ours and passing:
+        lines.append(f"routed / hand-written pass-through on Ray Serve, 16 connections: {ours / passing:.2f}")
     slow, bare = value("auto", "1", "p50_ms"), value("upstream", "1", "p50_ms")
     if slow and bare:
         lines.append(f"p50 over the bare upstream, 1 connection: {slow - bare:.2f} ms (aim: below 1.50)")
+    hand = value("serve pass", "1", "p50_ms")
+    if slow and bare and hand:
+        lines.append(f"  that of the hand-written pass-through: {hand - bare:.2f} ms")
     proxy = value("litellm", "16", "requests_per_s")
     if ours and proxy:
         lines.append(f"routed / LiteLLM's proxy, 16 connections: {ours / proxy:.1f} (aim: more than 10)")

@@ -137,11 +137,11 @@ def upstream(folder: Path) -> AbstractContextManager[Service]:
     return started("upstream", command, port, f"http://127.0.0.1:{port}/", folder)
 
 
-def bare_serve(folder: Path) -> AbstractContextManager[Service]:
-    """Start Ray Serve with a no-op and a no-op behind one hop."""
+def bare_serve(folder: Path, upstream_port: int) -> AbstractContextManager[Service]:
+    """Start Ray Serve with a no-op, a no-op behind one hop, and a pass-through."""
     port = free_port()
     ready = folder / "bare-serve-ready"
-    command = [sys.executable, "-m", "benchmarks.bare_serve", str(port), str(ready)]
+    command = [sys.executable, "-m", "benchmarks.bare_serve", str(port), str(ready), str(upstream_port)]
     return started("bare-serve", command, port, ready, folder)
 
 
