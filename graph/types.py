@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
+from graph.preferences import Preferences
+
 NodeName: TypeAlias = str
 Json: TypeAlias = Any
 Operation: TypeAlias = Literal["chat", "embeddings", "transcribe", "tool"]
@@ -94,11 +96,9 @@ class Message:
 
     def to_json(self) -> dict[str, Json]:
         """Return a JSON form that `from_json` reads back."""
-        content = (
-            self.content
-            if self.content is None or isinstance(self.content, str)
-            else [part.to_json() for part in self.content]
-        )
+        content: Json = self.content
+        if isinstance(content, tuple):
+            content = [part.to_json() for part in content]
         return {"role": self.role, "content": content, "extra": dict(self.extra)}
 
     @classmethod
@@ -121,6 +121,8 @@ class CallContext:
     """W3C trace context (`traceparent`, `tracestate`) of the caller's span."""
     attempts: int | None = None
     """Most attempts that may still be made for this call, over all nodes; None leaves it to the nodes' limits."""
+    prefer: Preferences | None = None
+    """What the caller prefers of the choice of a node; None leaves it to the operator's policy."""
 
 
 @dataclass(frozen=True, slots=True)

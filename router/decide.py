@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,7 +12,7 @@ from graph.spec import NodeSpec
 from graph.types import Call, Modality, NodeName
 from router.modality import Reach, reach
 from router.policy import Policy
-from router.types import Candidate, Decision, Excluded, Scores
+from router.types import Candidate, Decision, Excluded, Scores, Utility
 
 TOOL_REASON = "takes typed arguments; a plan can fill them"
 _NONE: Mapping[NodeName, str] = MappingProxyType({})
@@ -46,7 +47,7 @@ def decide(
     """Choose a node for a call, given row `row` of `scores`.
 
     `excluded` gives nodes that the caller of this function rules out, with the reason in words. Tools and nodes of the
-    wrong modality are ruled out here.
+    wrong modality are ruled out here, and those over the budget. The caller's preferences are in the call's context.
 
     Probabilities. The outcomes of a text are: node i is right, in_scope * p_i each; nothing fits, 1 - in_scope. A node
     that cannot take the call by its nature cannot have been meant, so the others, *and* "nothing fits", are conditioned
@@ -59,7 +60,8 @@ def decide(
 
     An attachment without text is decided by modality alone: nodes that take all of it share the probability.
     """
-    found = _sort_out(graph, call, excluded)
+    policy = policy.preferring(call.context.prefer)
+    found = _sort_out(graph, call, {**_over_budget(graph, policy), **excluded})
     if call.attachments and Modality.TEXT not in call.modalities:
         probabilities = {name: 1.0 / len(found.eligible) for name in found.eligible}
         in_scope = 1.0 if found.eligible else 0.0
@@ -69,7 +71,7 @@ def decide(
     default = graph.default if graph.default in found.eligible else None
     if default is not None:
         probabilities[default] += max(0.0, 1.0 - in_scope)
-    ranked = _rank(probabilities, graph, policy)
+    ranked = _rank(probabilities, _quality(scores, row), graph, policy)
     out_of_scope = not ranked or in_scope < policy.min_probability
     node = default if out_of_scope else ranked[0].node
     return Decision(
@@ -113,16 +115,42 @@ def _condition(scores: Scores, row: int, found: _Field) -> dict[NodeName, float]
     return joint if total <= 1.0 else {name: value / total for name, value in joint.items()}
 
 
-def _rank(probabilities: Mapping[NodeName, float], graph: ModelGraph, policy: Policy) -> tuple[Candidate, ...]:
+def _over_budget(graph: ModelGraph, policy: Policy) -> dict[NodeName, str]:
+    if policy.budget is None:
+        return {}
+    prices = {spec.name: _price(spec) for spec in graph}
+    return {
+        name: f"costs {price:g} per million tokens; the budget is {policy.budget:g}"
+        for name, price in prices.items()
+        if price > policy.budget
+    }
+
+
+def _quality(scores: Scores, row: int) -> dict[NodeName, float]:
+    """Return the estimated quality of the nodes that correctness data say something of."""
+    if scores.quality is None:
+        return {}
+    found = zip(scores.labels, scores.quality[row].tolist(), strict=True)
+    return {name: value for name, value in found if not math.isnan(value)}
+
+
+def _rank(
+    probabilities: Mapping[NodeName, float], quality: Mapping[NodeName, float], graph: ModelGraph, policy: Policy
+) -> tuple[Candidate, ...]:
     """Return candidates by falling utility; ties by name, so that no order of nodes matters."""
     cost = _relative({name: _price(graph[name]) for name in probabilities}) if policy.cost_weight else {}
     slow = _relative({n: policy.latency_ms.get(n, 0.0) for n in probabilities}) if policy.latency_weight else {}
 
-    def order(name: NodeName) -> tuple[float, NodeName]:
-        penalty = policy.cost_weight * cost.get(name, 0.0) + policy.latency_weight * slow.get(name, 0.0)
-        return penalty - probabilities[name], name
+    def candidate(name: NodeName) -> Candidate:
+        known = quality.get(name)
+        utility = Utility(
+            policy.quality_weight * (probabilities[name] if known is None else known),
+            policy.cost_weight * cost.get(name, 0.0),
+            policy.latency_weight * slow.get(name, 0.0),
+        )
+        return Candidate(name, probabilities[name], utility, known)
 
-    return tuple(Candidate(name, probabilities[name]) for name in sorted(probabilities, key=order))
+    return tuple(sorted(map(candidate, probabilities), key=lambda found: (-found.utility.total, found.node)))
 
 
 def _price(spec: NodeSpec) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -14,6 +14,9 @@ from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
 from graph.types import Call, NodeName
 from router.batching import Batcher
+from router.choice.correctness import Correctness
+from router.choice.quality import QualityModel, fit_quality
+from router.choice.scorer import QualityScorer
 from router.decide import decide
 from router.policy import Policy
 from router.scorers.strategies import make_scorer
@@ -60,12 +63,23 @@ class Router:
     """Chooses a node for a call. One per gateway process; make it, `fit` it, and use it from one event loop."""
 
     def __init__(
-        self, encoder: Encoder, policy: Policy | None = None, *, strategy: str = "embedding", cache_size: int = 10_000
+        self,
+        encoder: Encoder,
+        policy: Policy | None = None,
+        *,
+        strategy: str = "embedding",
+        cache_size: int = 10_000,
+        correctness: Correctness | None = None,
+        latency: Callable[[], Mapping[NodeName, float]] = dict,
     ) -> None:
+        """`correctness` says which nodes answered which requests right; `latency` gives milliseconds seen lately."""
         self.policy = policy or Policy()
         self.strategy = strategy
         self._encoder = encoder
         self._cache_size = cache_size
+        self._correctness = correctness
+        self._quality: QualityModel | None = None
+        self._latency = latency
         self._batcher = Batcher()
         self._fitting = asyncio.Lock()
         self._fitted: _Fitted | None = None
@@ -75,24 +89,47 @@ class Router:
         """The nodes that the router has learned."""
         return self._fitted.scorer.labels if self._fitted else ()
 
+    @property
+    def encoder(self) -> Encoder:
+        """What turns texts into vectors here."""
+        return self._encoder
+
+    def scorer_for(self, specs: Sequence[NodeSpec]) -> Scorer:
+        """Return a scorer that knows these nodes, as `fit` would take it, without using it. Blocks."""
+        return make_scorer(self.strategy, tuple(specs), self._encoder)
+
     async def fit(self, specs: Sequence[NodeSpec]) -> None:
         """Learn these nodes, in a thread; decisions go on with the old fit until the new one takes its place."""
         async with self._fitting:
-            scorer = await asyncio.to_thread(make_scorer, self.strategy, tuple(specs), self._encoder)
+            scorer = await asyncio.to_thread(self._learn, tuple(specs))
             self._fitted = _Fitted(scorer, _Recent(self._cache_size), _Recent(self._cache_size))
+
+    def _learn(self, specs: Sequence[NodeSpec]) -> Scorer:
+        scorer = make_scorer(self.strategy, specs, self._encoder)
+        if self._correctness is None:
+            return scorer
+        if self._quality is None:
+            self._quality = fit_quality(self._correctness, self._encoder)
+        return QualityScorer(scorer, self._quality)
+
+    def _with_latency(self, policy: Policy) -> Policy:
+        return replace(policy, latency_ms=self._latency()) if policy.latency_weight else policy
 
     async def decide(self, call: Call, graph: ModelGraph, *, excluded: Mapping[NodeName, str] = _NONE) -> Decision:
         """Choose a node of `graph` for a call. `excluded` maps nodes that must not be chosen to the reason."""
         began = time.perf_counter()
         fitted = self._fitted
         text = routing_text(call)
-        key = (text, call.text, call.modalities, tuple(excluded.items()))
-        known = fitted.decisions.get(key) if fitted else None
+        policy = self._with_latency(self.policy.preferring(call.context.prefer))
+        key = (text, call.text, call.modalities, tuple(excluded.items()), call.context.prefer)
+        # Latencies change from call to call: a decision that heeds them is not remembered.
+        lasting = fitted is not None and not policy.latency_ms
+        known = fitted.decisions.get(key) if fitted and lasting else None
         if known is not None and known[0] is graph:
             return replace(known[1], elapsed_ms=(time.perf_counter() - began) * 1000)
         scores = await self._score_one(fitted, text) if fitted else empty_scores((), 1)
-        decision = decide(scores, 0, graph, self.policy, call, excluded=excluded, strategy=self.strategy)
-        if fitted and len(text) <= REMEMBERED_CHARACTERS:
+        decision = decide(scores, 0, graph, policy, call, excluded=excluded, strategy=self.strategy)
+        if fitted and lasting and len(text) <= REMEMBERED_CHARACTERS:
             fitted.decisions.put(key, (graph, decision))
         return replace(decision, elapsed_ms=(time.perf_counter() - began) * 1000)
 

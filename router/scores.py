@@ -20,16 +20,23 @@ def empty_scores(labels: Sequence[NodeName], texts: int) -> Scores:
 
 def join_rows(rows: Sequence[Scores]) -> Scores:
     """Join scores of the same nodes into one."""
+    quality = [row.quality for row in rows if row.quality is not None]
     return Scores(
         rows[0].labels,
         np.concatenate([row.probabilities for row in rows]),
         np.concatenate([row.in_scope for row in rows]),
+        np.concatenate(quality) if len(quality) == len(rows) else None,
     )
 
 
 def split_rows(scores: Scores) -> list[Scores]:
     """Split scores into one of each text."""
     return [
-        Scores(scores.labels, scores.probabilities[i : i + 1], scores.in_scope[i : i + 1])
+        Scores(
+            scores.labels,
+            scores.probabilities[i : i + 1],
+            scores.in_scope[i : i + 1],
+            None if scores.quality is None else scores.quality[i : i + 1],
+        )
         for i in range(len(scores.in_scope))
     ]

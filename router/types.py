@@ -25,6 +25,28 @@ class Scores:
     """(texts, nodes); each row sums to 1: which node, given that some node fits."""
     in_scope: Array
     """(texts,): calibrated probability that any node fits at all."""
+    quality: Array | None = None
+    """(texts, nodes): estimated quality of each node's answer, 0 to 1; nan where no correctness data tell. None
+    without such data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utility:
+    """Why a candidate stands where it stands: what it is worth, less what it takes, each weighed by the policy."""
+
+    quality: float = 0.0
+    cost: float = 0.0
+    latency: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """What candidates are ranked by."""
+        return self.quality - self.cost - self.latency
+
+    def to_json(self) -> dict[str, float]:
+        """Return the native surface's form."""
+        parts = {"quality": self.quality, "cost": self.cost, "latency": self.latency, "total": self.total}
+        return {name: round(value, 6) for name, value in parts.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +55,16 @@ class Candidate:
 
     node: NodeName
     probability: float
+    utility: Utility = Utility()
+    quality: float | None = None
+    """Estimated quality of its answer to this request, where there are correctness data of the node."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the native surface's form."""
+        found: dict[str, Any] = {"node": self.node, "probability": round(self.probability, 6)}
+        if self.quality is not None:
+            found["quality"] = round(self.quality, 6)
+        return found | {"utility": self.utility.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +101,7 @@ class Decision:
             "node": self.node,
             "probability": round(self.probability, 6),
             "out_of_scope": self.out_of_scope,
-            "candidates": [{"node": c.node, "probability": round(c.probability, 6)} for c in self.candidates],
+            "candidates": [candidate.to_json() for candidate in self.candidates],
             "excluded": [{"node": e.node, "reason": e.reason} for e in self.excluded],
             "query": self.query,
             "strategy": self.strategy,
