@@ -19,6 +19,7 @@ class NativeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     input: str | None = Field(None, min_length=1)
     messages: Messages | None = Field(None, max_length=MAX_MESSAGES)
+    metadata: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _one_of(self) -> NativeRequest:

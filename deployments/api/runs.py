@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from deployments.api.body import JSONRoute
 from deployments.api.event_stream import EventStream
 from deployments.api.native_request import NativeRequest, RunRequest
+from deployments.api.preferences import preferring
 from deployments.api.state import exchange_of, gateway_of, identified
 from deployments.json_response import JSONResponse
 from deployments.runs import Runs
@@ -30,7 +31,8 @@ routes = APIRouter(tags=["Modelyard"], route_class=JSONRoute)
 async def route(body: NativeRequest, request: Request) -> Response:
     """Decide which node would answer, with the candidates and why others were left out; nothing runs."""
     exchange = exchange_of(request)
-    decision = await gateway_of(request).orchestrator.route(identified(body.to_call(), request), exchange.span)
+    call = preferring(identified(body.to_call(), request), request, body.metadata)
+    decision = await gateway_of(request).orchestrator.route(call, exchange.span)
     exchange.timings["route"] = decision.elapsed_ms
     return JSONResponse(decision.to_json())
 
