@@ -57,4 +57,10 @@ class Featurizer:
 
     def of(self, texts: Sequence[str]) -> Features:
         """Return the features of texts."""
-        return Features(self.encoder.encode(texts), self.vectorizer.transform([shorten(text) for text in texts]))
+        return Features(self._vectors(texts), self.vectorizer.transform([shorten(text) for text in texts]))
+
+    def _vectors(self, texts: Sequence[str]) -> AnyArray:
+        # Texts of like length side by side: a batch is as long as its longest text.
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        found = self.encoder.encode([texts[index] for index in order])
+        return found[np.argsort(order)]

@@ -117,10 +117,10 @@ def _split(values: AnyArray) -> tuple[AnyArray, AnyArray]:
 
 
 def _weigh(found: AnyArray, true: AnyArray) -> AnyArray:
-    from scipy.optimize import nnls
+    from sklearn.linear_model import LinearRegression
 
-    weights: AnyArray = nnls(found.reshape(len(found), -1).T, true.reshape(-1))[0]
-    return weights
+    model = LinearRegression(fit_intercept=False, positive=True)
+    return np.asarray(model.fit(found.reshape(len(found), -1).T, true.reshape(-1)).coef_)
 
 
 def _merit(expected: AnyArray, scores: AnyArray) -> float:
