@@ -23,6 +23,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
 _IPV4_COMPATIBLE = IPv6Network("::/96")
 _SHARED = ip_network("100.64.0.0/10")
+_LOOPBACK = IPv4Address("127.0.0.1")
 _METADATA = frozenset(
     ip_address(text) for text in ("169.254.169.254", "100.100.100.200", "168.63.129.16", "fd00:ec2::254")
 )
@@ -40,11 +41,13 @@ class AddressGuard:
         self.allow_private = allow_private
 
     def check_host(self, host: str) -> None:
-        """Check the host of a URL, if it is a literal address. Raises `NodeRejected`."""
+        """Check the host of a URL, if it is a literal address or `localhost`. Raises `NodeRejected`."""
         try:
             address: Address = ip_address(host.strip("[]").partition("%")[0])
         except ValueError:
             self._check_spelling(host)
+            if host.rstrip(".").lower().split(".")[-1] == "localhost":  # loopback, whoever is asked (RFC 6761)
+                self.check(_LOOPBACK, host)
             return
         self.check(address, host)
 

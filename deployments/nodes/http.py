@@ -10,8 +10,8 @@ import orjson
 from pydantic import Field, field_validator
 
 from deployments.nodes.arguments import read_arguments
-from deployments.nodes.http_template import ABSENT, fill, fill_path, fill_query, placeholders
-from deployments.nodes.remote import Headers, endpoint_problems, open_upstream, probe
+from deployments.nodes.http_template import ABSENT, PART, fill, fill_path, fill_query, placeholders
+from deployments.nodes.remote import Headers, endpoint_problems, open_upstream, probe, secret_problems
 from deployments.upstream import MAX_BODY_BYTES, Answer, Upstream
 from graph.errors import InvalidRequest, NodeFailed, NodeUnreachable
 from graph.node import NodeEnvironment, NodeParams
@@ -98,13 +98,14 @@ class HttpNode:
 
     @classmethod
     def problems(cls, spec: NodeSpec) -> list[tuple[str, str]]:
-        """Report a missing endpoint, placeholders that name no argument, and arguments that nothing uses."""
+        """Report a missing endpoint, secrets in plain text, and placeholders and arguments that do not match."""
         params = HttpParams.model_validate(spec.params)
         found = endpoint_problems(spec)
         used: set[str] = set()
         declared = ", ".join(sorted(spec.arguments)) or "none"
         for key, template in (("path", params.path), ("query", params.query), ("body", params.body)):
             names = set(placeholders(template))
+            found += secret_problems(template, f"params.{key}", stands=PART.search)
             used |= names
             found += [
                 (f"params.{key}", f"{{{name}}} names no argument; arguments: {declared}")

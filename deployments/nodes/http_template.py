@@ -14,7 +14,8 @@ from urllib.parse import quote, unquote, urlencode
 from graph.errors import InvalidRequest
 
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
-_PART: Final = re.compile(rf"\$\{{({_NAME})\}}|\{{\{{({_NAME})\}}\}}|\{{({_NAME})\}}")
+PART: Final = re.compile(rf"\$\{{({_NAME})\}}|\{{\{{({_NAME})\}}\}}|\{{({_NAME})\}}")
+"""A placeholder: of a secret (group 1), of its own text (2), or of an argument (3)."""
 ABSENT: Final = object()
 """Stands for an optional argument that was not given: its field is left out."""
 
@@ -22,7 +23,7 @@ ABSENT: Final = object()
 def placeholders(template: Any) -> Iterator[str]:
     """Yield the names of the arguments that a template refers to, anywhere inside it."""
     if isinstance(template, str):
-        yield from (match[3] for match in _PART.finditer(template) if match[3])
+        yield from (match[3] for match in PART.finditer(template) if match[3])
     elif isinstance(template, Mapping):
         for value in template.values():
             yield from placeholders(value)
@@ -38,7 +39,7 @@ def fill(template: Any, values: Mapping[str, Any], secret: Callable[[str], str])
     or an element that is one placeholder without a value is left out.
     """
     if isinstance(template, str):
-        alone = _PART.fullmatch(template)
+        alone = PART.fullmatch(template)
         if alone and alone[3]:
             return values.get(alone[3], ABSENT)
         return fill_text(template, values, secret)
@@ -62,7 +63,7 @@ def fill_text(
             return "{" + match[2] + "}"
         return encode(as_text(values[match[3]])) if match[3] in values else ""
 
-    return _PART.sub(replacement, template)
+    return PART.sub(replacement, template)
 
 
 def fill_path(template: str, values: Mapping[str, Any], secret: Callable[[str], str], node: str) -> str:

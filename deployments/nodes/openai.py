@@ -12,11 +12,18 @@ from pydantic import Field
 
 from deployments.nodes.audio import find_audio
 from deployments.nodes.openai_wire import ChatStream, audio_format, chat_messages, read_json, usage, whole_delta
-from deployments.nodes.remote import Headers, endpoint_problems, open_upstream, probe
+from deployments.nodes.remote import (
+    Headers,
+    endpoint_problems,
+    open_upstream,
+    probe,
+    secret_problems,
+    with_secrets,
+)
 from deployments.upstream import Answer, Upstream
 from graph.errors import InvalidRequest, NodeUnreachable, StreamBroken
 from graph.node import NodeEnvironment, NodeParams
-from graph.spec import NodeSpec
+from graph.spec import SECRET, NodeSpec
 from graph.types import Call, Delta, Modality, Operation, Payload, json_payload
 
 _OWN: Final = frozenset({"model", "messages", "input", "stream", "stream_options"})
@@ -33,7 +40,7 @@ class OpenAIParams(NodeParams):
     organization: str | None = None
     project: str | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Fields added to every request; the caller's field of the same name wins."""
+    """Fields added to every request; the caller's field of the same name wins. Texts may hold `${NAME}`."""
     stream_usage: bool = True
     """Whether to ask for token counts of a stream; off for a server that refuses `stream_options`."""
 
@@ -54,6 +61,7 @@ class OpenAINode:
         self._spec = spec
         self._environment = environment
         self._params = OpenAIParams.model_validate(spec.params)
+        self._extra: dict[str, Any] = {}
         self._upstream: Upstream | None = None
         self._base = self._chat_url = httpx.URL()
 
@@ -64,7 +72,10 @@ class OpenAINode:
             headers["openai-organization"] = self._params.organization
         if self._params.project:
             headers["openai-project"] = self._params.project
-        self._upstream, self._base = open_upstream(self._spec, self._environment, headers)
+        extra = self._params.extra_body
+        secrets = [match[0] for match in SECRET.finditer(orjson.dumps(extra).decode())]
+        self._extra = with_secrets(extra, self._environment.secret)
+        self._upstream, self._base = open_upstream(self._spec, self._environment, headers, also=secrets)
         self._chat_url = self._url("/chat/completions")
 
     def run(self, call: Call) -> AsyncIterator[Delta]:
@@ -97,7 +108,7 @@ class OpenAINode:
 
     @classmethod
     def problems(cls, spec: NodeSpec) -> list[tuple[str, str]]:
-        """Report a missing or odd endpoint, a missing model, and fields in `extra_body` that the kind writes."""
+        """Report a missing or odd endpoint, a missing model, and what `extra_body` must not hold."""
         found = endpoint_problems(spec)
         if spec.model is None:
             found.append(("model", "is required by kind 'openai': the upstream's own name of the model"))
@@ -105,7 +116,7 @@ class OpenAINode:
             (f"params.extra_body.{name}", "is written by the kind itself; remove it")
             for name in sorted(_OWN & set(spec.params.get("extra_body") or ()))
         ]
-        return found
+        return found + secret_problems(spec.params.get("extra_body"), "params.extra_body")
 
     async def _chat(self, call: Call) -> AsyncIterator[Delta]:
         answer = await self._ask(call, self._chat_url, self._body(call, messages=chat_messages(self._spec, call)))
@@ -157,7 +168,7 @@ class OpenAINode:
 
     async def _transcribe(self, call: Call) -> AsyncIterator[Delta]:
         verbose = call.params.get("response_format") == "verbose_json"
-        fields = {k: v for k, v in {**self._params.extra_body, **call.params}.items() if k not in _OWN}
+        fields = {k: v for k, v in {**self._extra, **call.params}.items() if k not in _OWN}
         fields |= {"model": self._spec.model, "response_format": "verbose_json" if verbose else "json"}
         recording = find_audio(call, node=self._spec.name)
         url = self._url("/audio/transcriptions")
@@ -179,7 +190,7 @@ class OpenAINode:
 
     def _body(self, call: Call, **own: Any) -> dict[str, Any]:
         given = {name: value for name, value in call.params.items() if name not in _OWN}
-        return {**self._params.extra_body, **given, "model": self._spec.model, **own}
+        return {**self._extra, **given, "model": self._spec.model, **own}
 
     async def _ask(self, call: Call, url: httpx.URL, body: dict[str, Any]) -> Answer:
         try:

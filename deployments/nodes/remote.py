@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
-from typing import Annotated, Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Final, TypeAlias
 
 import httpx
 from pydantic import AfterValidator
@@ -19,6 +19,11 @@ from graph.spec import SECRET, NodeSpec
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
 _SECRET_NAMES: Final = re.compile(r"authorization|api-?key|token|secret|password|cookie", re.IGNORECASE)
+_SECRET_FIELD: Final = re.compile(
+    r"(authorization|(api|access|private|secret)key|token|secret|password|passwd|credentials?|cookie)$"
+)
+_MODEL_TOKEN: Final = re.compile(r"(bos|eos|pad|unk|sep|cls|mask|stop|start|end|special|image|audio)token")
+"""Names that end like a secret's and mean a piece of text to a model."""
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%\S+)?")
 _PROBE_S: Final = 5.0
 
@@ -38,6 +43,32 @@ def _checked(headers: dict[str, str]) -> dict[str, str]:
 
 Headers: TypeAlias = Annotated[dict[str, str], AfterValidator(_checked)]
 """Headers of every request. Values may hold `${NAME}`; those that are secrets by their name must."""
+
+
+def secret_problems(value: Any, key: str, *, stands: Callable[[str], object] = SECRET.search) -> list[tuple[str, str]]:
+    """Return the fields that are secrets by their name, at any depth, and hold one instead of a reference to it.
+
+    `stands` says whether a text is, or contains, something that stands for a value.
+    """
+    if isinstance(value, Mapping):
+        return [
+            problem for name, item in value.items() for problem in secret_problems(item, f"{key}.{name}", stands=stands)
+        ]
+    if isinstance(value, list | tuple):
+        return [problem for item in value for problem in secret_problems(item, key, stands=stands)]
+    name = re.sub(r"[^a-z]", "", key.rpartition(".")[2].lower())
+    if isinstance(value, bool) or value in (None, "") or not _SECRET_FIELD.search(name) or _MODEL_TOKEN.fullmatch(name):
+        return []
+    return [] if stands(str(value)) else [(key, "holds a secret, which must be written as ${NAME}, a variable's name")]
+
+
+def with_secrets(value: Any, secret: Callable[[str], str]) -> Any:
+    """Return a JSON value with every `${NAME}` in its texts replaced."""
+    if isinstance(value, str):
+        return secret(value)
+    if isinstance(value, Mapping):
+        return {name: with_secrets(item, secret) for name, item in value.items()}
+    return [with_secrets(item, secret) for item in value] if isinstance(value, list | tuple) else value
 
 
 def endpoint_problems(spec: NodeSpec) -> list[tuple[str, str]]:

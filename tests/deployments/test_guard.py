@@ -62,7 +62,14 @@ def test_a_literal_host_is_checked(host: str) -> None:
         AddressGuard().check_host(host)
 
 
-@pytest.mark.parametrize("host", ["example.com", "localhost", "münchen.de", "1.1.1.1"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "models.localhost"])
+def test_localhost_needs_no_resolver(host: str) -> None:
+    AddressGuard(allow_private=True).check_host(host)
+    with pytest.raises(NodeRejected, match=r"loopback address 127\.0\.0\.1, which is refused; allow private upstreams"):
+        AddressGuard().check_host(host)
+
+
+@pytest.mark.parametrize("host", ["example.com", "localhost.example", "münchen.de", "1.1.1.1"])
 def test_a_name_is_left_to_the_resolver(host: str) -> None:
     AddressGuard().check_host(host)
 

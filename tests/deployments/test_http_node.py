@@ -336,6 +336,9 @@ async def test_words_are_not_guessed_into_several_arguments() -> None:
         ({"params": {"path": "/x"}}, ["arguments.city"]),
         ({"arguments": {"city": {"required": False}}}, ["arguments.city"]),
         ({"params": {"path": "/{city}", "query": {"key": "${CITY}", "x": "{{town}}"}}}, []),
+        ({"params": {"path": "/{city}", "query": {"api_key": "k-123"}}}, ["params.query.api_key"]),
+        ({"params": {"path": "/{city}", "body": {"a": [{"password": 1234}]}}}, ["params.body.a.password"]),
+        ({"params": {"query": {"token": "{city}"}, "body": {"auth": {"api_key": "${KEY}"}}}}, []),
     ],
 )
 def test_problems(changes: dict[str, Any], keys: list[str]) -> None:

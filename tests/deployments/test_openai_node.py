@@ -145,7 +145,7 @@ async def test_prompt_template_headers_body_and_trace() -> None:
         template="<<{input}>>",
         params={
             "headers": {"X-Team": "law ${LEGAL_KEY}"},
-            "extra_body": {"top_k": 1, "min_p": 0.1},
+            "extra_body": {"top_k": 1, "min_p": 0.1, "proxy": [{"token": "t ${LEGAL_KEY}"}]},
             "organization": "org-1",
         },
     )
@@ -153,6 +153,7 @@ async def test_prompt_template_headers_body_and_trace() -> None:
         "You are a lawyer.", "Be kind.", "one", "two", "<<three>>",
     ]  # fmt: skip
     assert (seen.json["top_k"], seen.json["min_p"]) == (3, 0.1)
+    assert seen.json["proxy"] == [{"token": "t sk-secret-123"}]
     assert seen.headers["x-team"] == "law sk-secret-123"
     assert seen.headers["openai-organization"] == "org-1"
     assert seen.headers["traceparent"] == "00-a-b-01"
@@ -627,12 +628,29 @@ async def test_a_key_that_is_no_header_is_not_shown(monkeypatch: pytest.MonkeyPa
         ({"endpoint": "https://host/v1?key=1"}, "endpoint"),
         ({"endpoint": "https://host:99999999/v1"}, "endpoint"),
         ({"params": {"extra_body": {"stream": True}}}, "params.extra_body.stream"),
+        ({"params": {"extra_body": {"api_key": "sk-1"}}}, "params.extra_body.api_key"),
+        ({"params": {"extra_body": {"a": [{"X-Authorization": "Bearer x"}]}}}, "params.extra_body.a.X-Authorization"),
+        ({"params": {"extra_body": {"auth": {"accessToken": "x"}}}}, "params.extra_body.auth.accessToken"),
+        ({"params": {"extra_body": {"db_password": 1234}}}, "params.extra_body.db_password"),
+        ({"params": {"extra_body": {"client_secret": ["x"]}}}, "params.extra_body.client_secret"),
     ],
 )
 def test_problems(changes: dict[str, Any], key: str) -> None:
     spec = spec_of("https://host")
     assert OpenAINode.problems(spec) == []
     assert [found for found, _ in OpenAINode.problems(spec_of("https://host", **changes))] == [key]
+
+
+def test_what_only_sounds_like_a_secret_is_taken() -> None:
+    fields = {"max_tokens": 5, "stop_token": "</s>", "min_tokens": 1, "secret": "${NAME}", "token": None, "keyed": "x"}
+    schema = {"guided_json": {"properties": {"password": {"type": "string"}}, "use_token": True}}
+    assert OpenAINode.problems(spec_of("https://host", params={"extra_body": fields | schema})) == []
+
+
+async def test_a_secret_of_the_body_that_is_not_set_is_found_when_the_node_loads() -> None:
+    node = OpenAINode(spec_of("http://127.0.0.1:9", params={"extra_body": {"a": ["${ABSENT_KEY}"]}}), ENVIRONMENT)
+    with pytest.raises(InvalidSpec, match="ABSENT_KEY"):
+        await node.load()
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fakes import FakeNode, spec
+from fakes import KINDS, FakeNode, spec
 from gateway_service import Start
+
+from deployments.nodes.openai import OpenAINode
+from graph.spec import NodeSpec
 
 LAW = spec("law")
 YAML = "name: law\nkind: fake\ndescription: {}\n"
@@ -80,6 +83,35 @@ async def test_a_spec_that_is_wrong_is_refused(start: Start, content: bytes, wor
     assert answer.status_code == 400, answer.text
     assert words in answer.json()["error"]["message"]
     assert (await service.http.get("/v1/nodes/law/history")).json()["data"][0]["version"] == 1
+
+
+REMOTE = {"kind": "openai", "description": "Remote.", "model": "m", "name": "remote"}
+
+
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+async def test_a_secret_in_plain_text_is_refused_and_not_repeated(
+    start: Start, monkeypatch: pytest.MonkeyPatch, dry_run: str
+) -> None:
+    monkeypatch.setitem(KINDS, "openai", OpenAINode)
+    service = await start(LAW)
+    content = REMOTE | {"endpoint": "https://x.example", "params": {"extra_body": {"api_key": "sk-plain"}}}
+    answer = await service.http.put(f"/v1/nodes/remote?dry_run={dry_run}", json=content)
+    assert (answer.status_code, "sk-plain" in answer.text) == (400, False)
+    (problem,) = answer.json()["error"]["problems"]
+    assert problem["key"] == "params.extra_body.api_key" and "must be written as ${NAME}" in problem["message"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+async def test_an_address_that_is_refused_is_seen_when_the_node_loads(
+    start: Start, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setitem(KINDS, "openai", OpenAINode)
+    service = await start(LAW, NodeSpec.model_validate(REMOTE | {"endpoint": f"http://{host}:9/v1"}))
+    node = (await service.http.get("/v1/nodes/remote")).json()
+    assert node["state"] == "failed"
+    assert "loopback address" in node["error"] and "allow_private" in node["error"]
+    allowed = await start(allow_private=True)
+    assert (await allowed.http.get("/v1/nodes/remote")).json()["state"] == "ready"
 
 
 async def test_an_edge_to_a_node_that_may_still_come_is_a_warning(start: Start) -> None:
