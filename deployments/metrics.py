@@ -15,6 +15,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from deployments.invoke.breaker import State
+from deployments.latency import Latencies
 from graph.errors import StreamBroken
 from graph.node import Invoke, close_stream
 from graph.node_span import Observed, model_name, operation_name
@@ -52,6 +53,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.latencies = Latencies()
         self._series: dict[tuple[NodeName, Operation], tuple[NodeSpec, _Series]] = {}
         self.duration = Histogram(
             "gen_ai_client_operation_duration_seconds",
@@ -137,6 +139,7 @@ class Metrics:
 
     def forget(self, node: NodeName) -> None:
         """Drop the series of a node that was removed."""
+        self.latencies.forget(node)
         for key in [key for key in self._series if key[0] == node]:
             del self._series[key]
         for metric in (self.duration, self.tokens, self.first_token, self.requests, self.breaker):

@@ -29,6 +29,7 @@ FOLLOW_UP_WORDS = 5
 REMEMBERED_CHARACTERS = 8000
 """Longest text whose scores and decision are remembered: requests can be megabytes long."""
 _NONE: Mapping[NodeName, str] = MappingProxyType({})
+_UNKNOWN: Mapping[NodeName, float] = MappingProxyType({})
 
 
 class _Recent(Generic[Value]):
@@ -69,15 +70,13 @@ class Router:
         *,
         strategy: str = "embedding",
         cache_size: int = 10_000,
-        correctness: Correctness | None = None,
-        latency: Callable[[], Mapping[NodeName, float]] = dict,
+        latency: Callable[[Call], Mapping[NodeName, float]] = lambda call: _UNKNOWN,
     ) -> None:
-        """`correctness` says which nodes answered which requests right; `latency` gives milliseconds seen lately."""
+        """`latency` gives the milliseconds that nodes take lately, for policies that heed it."""
         self.policy = policy or Policy()
         self.strategy = strategy
         self._encoder = encoder
         self._cache_size = cache_size
-        self._correctness = correctness
         self._quality: QualityModel | None = None
         self._latency = latency
         self._batcher = Batcher()
@@ -101,26 +100,35 @@ class Router:
     async def fit(self, specs: Sequence[NodeSpec]) -> None:
         """Learn these nodes, in a thread; decisions go on with the old fit until the new one takes its place."""
         async with self._fitting:
-            scorer = await asyncio.to_thread(self._learn, tuple(specs))
-            self._fitted = _Fitted(scorer, _Recent(self._cache_size), _Recent(self._cache_size))
+            self._use(await asyncio.to_thread(self.scorer_for, specs))
 
-    def _learn(self, specs: Sequence[NodeSpec]) -> Scorer:
-        scorer = make_scorer(self.strategy, specs, self._encoder)
-        if self._correctness is None:
-            return scorer
-        if self._quality is None:
-            self._quality = fit_quality(self._correctness, self._encoder)
-        return QualityScorer(scorer, self._quality)
+    async def learn(self, correctness: Correctness) -> None:
+        """Estimate from now on, by these data, how good nodes' answers are; in a thread, and in place of any before.
 
-    def _with_latency(self, policy: Policy) -> Policy:
-        return replace(policy, latency_ms=self._latency()) if policy.latency_weight else policy
+        The models of the data are nodes' names; what the data say of others is no matter.
+        """
+        quality = await asyncio.to_thread(fit_quality, correctness, self._encoder)
+        async with self._fitting:
+            self._quality = quality
+            if self._fitted is not None:
+                scorer = self._fitted.scorer
+                self._use(scorer.inner if isinstance(scorer, QualityScorer) else scorer)
+
+    def _use(self, scorer: Scorer) -> None:
+        if self._quality is not None:
+            scorer = QualityScorer(scorer, self._quality)
+        self._fitted = _Fitted(scorer, _Recent(self._cache_size), _Recent(self._cache_size))
+
+    def _policy_of(self, call: Call) -> Policy:
+        policy = self.policy.preferring(call.context.prefer)
+        return replace(policy, latency_ms=self._latency(call)) if policy.latency_weight else policy
 
     async def decide(self, call: Call, graph: ModelGraph, *, excluded: Mapping[NodeName, str] = _NONE) -> Decision:
         """Choose a node of `graph` for a call. `excluded` maps nodes that must not be chosen to the reason."""
         began = time.perf_counter()
         fitted = self._fitted
         text = routing_text(call)
-        policy = self._with_latency(self.policy.preferring(call.context.prefer))
+        policy = self._policy_of(call)
         key = (text, call.text, call.modalities, tuple(excluded.items()), call.context.prefer)
         # Latencies change from call to call: a decision that heeds them is not remembered.
         lasting = fitted is not None and not policy.latency_ms
