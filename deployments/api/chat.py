@@ -13,7 +13,7 @@ from deployments.api.chat_request import ChatRequest
 from deployments.api.chat_wire import DONE, ChunkWriter, completion, event
 from deployments.api.event_stream import EventStream, while_client_stays
 from deployments.api.preferences import preferring
-from deployments.api.state import exchange_of, gateway_of, identified
+from deployments.api.state import context_of, exchange_of, gateway_of
 from deployments.http_errors import error_body
 from deployments.json_response import JSONResponse
 from deployments.middleware import Exchange
@@ -38,7 +38,7 @@ async def chat_completions(request: Request) -> Response:
     """Answer a conversation. `model` is `auto` (routed), `plan` (planned) or a node's name."""
     gateway, exchange = gateway_of(request), exchange_of(request)
     chat = ChatRequest.parse(await json_body(request), max_messages=gateway.settings.max_messages)
-    call = preferring(identified(chat.to_call(), request), request, chat.metadata)
+    call = preferring(chat.to_call(context_of(request)), request, chat.metadata)
     answer = await gateway.orchestrator.answer(call, chat.model, exchange.span)
     if chat.stream:
         include_usage = chat.stream_options is not None and chat.stream_options.include_usage

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from deployments.http_errors import invalid
 from graph.errors import InvalidRequest, UnsupportedParameter
-from graph.types import Call, Message, Modality, Payload, text_payload
+from graph.types import Call, CallContext, Message, Modality, Payload, text_payload
 
 HARMLESS = frozenset({"metadata", "user", "safety_identifier", "prompt_cache_key", "service_tier", "verbosity"})
 """Fields that tell a provider about the caller and change no answer: taken, and sent on to no node."""
@@ -24,6 +24,7 @@ MAX_PARTS = 10_000
 """Parts and tool calls of all messages together."""
 MAX_STOPS = 1000
 
+_NO_CONTEXT = CallContext()
 _NOT_PARAMS = frozenset({"model", "messages", "stream", "stream_options"}) | HARMLESS
 
 
@@ -149,20 +150,20 @@ class ChatRequest(BaseModel):
             raise UnsupportedParameter("n must be 1: one answer is given for a request", param="n")
         return request
 
-    def to_call(self) -> Call:
+    def to_call(self, context: CallContext = _NO_CONTEXT) -> Call:
         """Return the call, its params being only what asks something of a node."""
         messages = tuple(message.to_message(index) for index, message in enumerate(self.messages))
         if not any(m.text.strip() or m.attachments or m.extra.get("tool_calls") for m in messages):
             raise InvalidRequest("no message holds any text or attachment", param="messages")
-        return Call(messages, params=self._params(), stream=self.stream)
+        return Call(messages, params=self._params(), stream=self.stream, context=context)
 
     def _params(self) -> dict[str, Any]:
         # Read one by one: dumping the model would take longer than all else that is done with it.
-        known = ((name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set)
+        asked = {name: getattr(self, name) for name in sorted(self.model_fields_set - _NOT_PARAMS)}
         given = {
             name: value
-            for name, value in (*known, *(self.model_extra or {}).items())
-            if value is not None and name not in _NOT_PARAMS and not (name in NEUTRAL and value == NEUTRAL[name])
+            for name, value in asked.items()
+            if value is not None and not (name in NEUTRAL and value == NEUTRAL[name])
         }
         if "tools" not in given:
             for name in ("tool_choice", "parallel_tool_calls"):

@@ -34,9 +34,14 @@ def identified(call: Call, request: Request) -> Call:
 
     Raises `InvalidRequest` if `x-modelyard-timeout` is not a number of seconds.
     """
+    return replace(call, context=context_of(request))
+
+
+def context_of(request: Request) -> CallContext:
+    """Return the request's id, deadline, trace and most attempts. Raises `InvalidRequest` as `identified` does."""
     exchange = exchange_of(request)
-    context = CallContext(exchange.request_id, _deadline(request), otel.carrier(exchange.span))
-    return replace(call, context=context)
+    most = gateway_of(request).settings.max_attempts
+    return CallContext(exchange.request_id, _deadline(request), otel.carrier(exchange.span), most)
 
 
 def _deadline(request: Request) -> float | None:

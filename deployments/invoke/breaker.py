@@ -52,7 +52,7 @@ class CircuitBreaker:
         """Refuse calls at once while a node's circuit is open; let one probe through when it has waited."""
 
         async def run(node: NodeName, call: Call) -> AsyncIterator[Delta]:
-            circuit = self._circuits.setdefault(node, _Circuit())
+            circuit = self._circuits.get(node) or self._circuits.setdefault(node, _Circuit())
             self._admit(node, circuit)
             try:
                 async with closing_stream(invoke(node, call)) as deltas:

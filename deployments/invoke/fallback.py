@@ -47,8 +47,9 @@ def falling_back(
             current = ahead.pop(0)
             tried.append(current)
             sent = False
+            allowed = call if left == call.context.attempts else call.with_context(attempts=left)
             try:
-                async with closing_stream(invoke(current, call.with_context(attempts=left))) as deltas:
+                async with closing_stream(invoke(current, allowed)) as deltas:
                     async for delta in deltas:
                         sent = True
                         yield _named(delta, current, most - left)
