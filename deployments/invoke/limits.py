@@ -10,7 +10,7 @@ from typing import Any
 
 from graph.errors import DeadlineExceeded, StreamBroken
 from graph.node import Invoke, closing_stream
-from graph.spec import NodeSpec
+from graph.spec import Limits, NodeSpec
 from graph.types import Call, Delta, NodeName
 
 
@@ -27,7 +27,7 @@ def limited(invoke: Invoke, lookup: Callable[[NodeName], NodeSpec]) -> Invoke:
         async with closing_stream(invoke(node, call)) as deltas:
             iterator = aiter(deltas)
             wait, limit = limits.first_token_s, "first_token"
-            with _Clock(node, limits.total_s, call.context.deadline) as clock:
+            with _Clock(node, limits, call.context.deadline) as clock:
                 while (delta := await clock.next(iterator, wait, limit)) is not None:
                     wait, limit = limits.idle_s, "idle"
                     finished = finished or delta.finish_reason is not None
@@ -41,23 +41,23 @@ def limited(invoke: Invoke, lookup: Callable[[NodeName], NodeSpec]) -> Invoke:
 class _Clock:
     """Waits for the next delta, as long as the tightest of the limits allows.
 
-    One timer serves all the waits of a stream. It is set again only when it rings or a wait must end before it does:
-    `asyncio.timeout` around each wait takes longer than all other policies together.
+    One timer serves all the waits of a stream, and is set again when it rings: most waits end long before, and
+    `asyncio.timeout` around each of them takes longer than all other policies together.
     """
 
-    __slots__ = ("_deadline", "_end", "_expired", "_limit", "_loop", "_node", "_rings", "_timer", "_until", "_waiting")
+    __slots__ = ("_deadline", "_end", "_expired", "_idle_s", "_limit", "_loop", "_node", "_timer", "_until", "_waiting")
 
-    def __init__(self, node: NodeName, total_s: float, deadline: float | None) -> None:
+    def __init__(self, node: NodeName, limits: Limits, deadline: float | None) -> None:
         self._node = node
+        self._idle_s = limits.idle_s
         self._loop = asyncio.get_running_loop()
         now = time.monotonic()
-        self._end = now + total_s, "total", total_s
+        self._end = now + limits.total_s, "total", limits.total_s
         left = math.inf if deadline is None else deadline - time.time()
         if left <= 0:
             raise DeadlineExceeded("deadline", 0, node=node)
         self._deadline = now + left, "deadline", left
         self._timer: asyncio.TimerHandle | None = None
-        self._rings = math.inf
         self._waiting: asyncio.Task[Any] | None = None
         self._expired = False
 
@@ -76,7 +76,7 @@ class _Clock:
         task = self._waiting = asyncio.current_task()
         assert task is not None  # noqa: S101  # a coroutine runs in a task
         cancelled_before = task.cancelling()
-        if self._until < self._rings:
+        if self._timer is None:
             self._set(now)
         try:
             return await anext(deltas, None)
@@ -90,13 +90,12 @@ class _Clock:
                 task.uncancel()
 
     def _set(self, now: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._rings = self._until
-        self._timer = self._loop.call_later(self._until - now, self._ring)
+        # No later than the shortest wait that may follow, so that none is over before the timer rings.
+        seconds = min(self._until - now, self._idle_s)
+        self._timer = self._loop.call_later(seconds, self._ring)
 
     def _ring(self) -> None:
-        self._rings = math.inf
+        self._timer = None
         if self._waiting is None:
             return  # whoever reads is busy with what came; the next wait sets the timer again
         now = time.monotonic()
