@@ -38,8 +38,9 @@ lint: install ## Check style
 types: install ## Check types
 	$(BIN)/mypy
 
+# One process runs the tests of the real service, which mostly wait, while the other runs all else.
 tests: install ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # The tests of speech recognition have a voice read to them.
 .PHONY: speech
