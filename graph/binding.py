@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from graph.errors import InvalidRequest
@@ -20,7 +21,8 @@ SAMPLING = LENGTH | {"temperature", "top_p", "seed"}
 def bind(task: Task, spec: NodeSpec, replies: Mapping[str, Reply], request: Call, *, last: bool = True) -> Call:
     """Return the call that a task makes, once the tasks it needs have replied.
 
-    A limit on the length of the answer holds for the `last` tasks only: cut short, an input would mislead.
+    A limit on the length of the answer holds for the `last` tasks only: cut short, an input would mislead. A node that
+    reads text also gets the conversation before the request's last user message, for which the task's prompt stands.
 
     Raises `InvalidRequest` naming the argument when a reference points at nothing.
     """
@@ -34,7 +36,17 @@ def bind(task: Task, spec: NodeSpec, replies: Mapping[str, Reply], request: Call
     parts = [_attachment(values[kind.value], kind, task) for kind in ATTACHMENTS if kind.value in values]
     prompt = _prompt(values)
     content = (*((text_payload(prompt),) if prompt else ()), *parts) if parts else prompt
-    return Call((Message("user", content),), {}, params, context=request.context)
+    return Call((*_before(request, spec), Message("user", content)), {}, params, context=request.context)
+
+
+def _before(request: Call, spec: NodeSpec) -> Iterator[Message]:
+    """Yield the messages before the request's text; their attachments, which tasks get by reference, are only named."""
+    if Modality.TEXT not in spec.accepts:
+        return
+    asked = max((i for i, m in enumerate(request.messages) if m.role == "user"), default=len(request.messages) - 1)
+    for message in request.messages[: max(asked, 0)]:
+        parts = message.content if isinstance(message.content, tuple) else ()
+        yield replace(message, content="\n".join(part.text for part in parts)) if parts else message
 
 
 def _prompt(values: Mapping[str, Any]) -> str:

@@ -43,6 +43,22 @@ def test_a_prompt_stands_behind_its_context() -> None:
     assert call.operation == "chat"
 
 
+def test_a_node_that_reads_text_gets_the_conversation_before_the_request() -> None:
+    asked = Message("user", (text_payload("Whose voice is this?"), recording()))
+    used = Message("assistant", None, {"tool_calls": [{"id": "1"}]})
+    system = Message("system", "Answer in German.")
+    turns = (system, asked, Message("assistant", "Ann's."), used, Message("tool", "9", {"tool_call_id": "1"}))
+    request = Call((*turns, Message("user", "And what does she want?"), Message("assistant", "She")))
+    call = bind(Task("t", "m", {"prompt": "do it"}), MODEL, {}, request)
+    heard = Message("user", "Whose voice is this?\n[audio]")
+    assert call.messages == (system, heard, *turns[2:], Message("user", "do it"))
+    assert (call.attachments, call.text) == ((), "do it")
+    hears = spec("hears", accepts=["audio"])
+    assert len(bind(Task("t", "hears", {"audio": Ref("request", ("audio",))}), hears, {}, request).messages) == 1
+    assert bind(Task("t", "tool", {"city": "Ulm"}), TOOL, {}, request).messages == ()
+    assert len(bind(Task("t", "m", {"prompt": "x"}), MODEL, {}, Call()).messages) == 1
+
+
 def test_sampling_is_inherited_and_the_rest_is_not() -> None:
     assert call_of(prompt="x").params == {"temperature": 0.1}
 

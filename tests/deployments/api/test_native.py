@@ -149,6 +149,15 @@ async def test_an_unknown_run(start: Start) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "run_not_found")
 
 
+async def test_tasks_know_the_conversation(start: Start) -> None:
+    service = await start(LAW, GENERAL)
+    turns = [("system", "Answer in German."), ("user", "I rent."), ("assistant", "I see."), ("user", "And now?")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    await follow(service, await begin(service, {"messages": messages, "plan": PLAN}))
+    heard = [[(message.role, message.text) for message in call.messages] for _, call in FakeNode.calls]
+    assert heard == [[*turns[:3], ("user", "one")], [*turns[:3], ("user", "law: one\n\ntwo")]]
+
+
 async def test_more_runs_than_there_may_be_are_refused(start: Start) -> None:
     service = await start(spec("slow", model="stall"), max_runs=1)
     plan = {"tasks": [{"id": "a", "node": "slow", "arguments": {"prompt": "x"}}]}
