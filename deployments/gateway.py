@@ -11,14 +11,18 @@ from typing import Any
 from deployments.heap import spare_the_collector
 from deployments.invoke.breaker import CircuitBreaker
 from deployments.invoke.stack import Policies, compose
+from deployments.lessons import lesson, lessons_hash
 from deployments.metrics import Metrics, metered
 from deployments.models import resolve_model
 from deployments.orchestrator import Orchestrator
 from deployments.placement import Placement
+from deployments.registration import RegistrationGate, Skipped
+from deployments.router_versions import RouterVersions
 from deployments.runs import Runs
 from deployments.settings import Settings
 from deployments.snapshot import Snapshot
 from deployments.telemetry import configure_telemetry
+from deployments.traffic import Traffic
 from graph.executor import ExecutionLimits
 from graph.journal import RunJournal
 from graph.model_graph import ModelGraph
@@ -29,6 +33,7 @@ from graph.stores import make_store
 from graph.tracing import traced
 from graph.types import NodeName
 from router.encoders import load_encoder
+from router.gate import GateReport
 from router.planners.learned import LearnedPlanner
 from router.planners.llm import LLMPlanner
 from router.policy import Policy
@@ -52,7 +57,11 @@ class Gateway:
         self._controller = controller
         self._placement = Placement(self.kinds, settings)
         self.router = Router(_encoder(settings), _policy(settings), strategy=settings.strategy)
+        self.traffic = Traffic(settings.recent_requests, shared=self.store if settings.recent_in_store else None)
+        self._gate = RegistrationGate(self.router.scorer_for, settings, self.traffic.recent)
+        self.router_versions = RouterVersions(self.store)
         self._watcher: asyncio.Task[None] | None = None
+        self._flags: asyncio.Task[None] | None = None
         self._telemetry = configure_telemetry(
             service_name="modelyard",
             otlp_endpoint=settings.otlp_endpoint,
@@ -88,6 +97,7 @@ class Gateway:
             planner=planner,
             invoke=invoke,
             on_routed=self.metrics.routed,
+            on_decided=self.traffic.add,
         )
         journal = RunJournal(
             self.store, owner=f"{socket.gethostname()}-{os.getpid()}", retention_s=settings.run_retention_s
@@ -117,17 +127,20 @@ class Gateway:
         """Open the store and begin to follow the nodes."""
         await self.store.open()
         self.runs.open()
+        self.traffic.open()
         self._watcher = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
         """Let runs in flight finish, then let go of everything."""
         self.ready = False
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        for task in (self._watcher, self._flags):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self.runs.aclose(self.settings.drain_s)
         await self._placement.aclose()
         await self.router.aclose()
+        await self.traffic.aclose()
         await self.store.aclose()
         await asyncio.to_thread(self._telemetry.shutdown)
 
@@ -150,8 +163,9 @@ class Gateway:
         if snapshot.number == 0:
             return  # the controller has not looked at the registry yet
         snapshot = await self._placement.update(snapshot)
-        learned = self._routable(snapshot)
-        if not self.ready or [_lesson(s) for s in learned] != [_lesson(s) for s in self._routable(self.snapshot)]:
+        learned = self.routable(snapshot)
+        new = not self.ready or list(map(lesson, learned)) != list(map(lesson, self.routable()))
+        if new:
             await self.router.fit(learned)
         for name in set(self.snapshot.nodes) - set(snapshot.nodes):
             self.metrics.forget(name)
@@ -160,12 +174,38 @@ class Gateway:
         self.snapshot = snapshot
         if not self.ready:
             spare_the_collector()
+            self._flags = asyncio.create_task(self._gate.log_flags(learned))
         self.ready = True
+        if new:
+            await self._number(learned)
 
-    def _routable(self, snapshot: Snapshot) -> list[NodeSpec]:
+    async def _number(self, learned: list[NodeSpec]) -> None:
+        nodes = self.snapshot.nodes
+        versions = {spec.name: nodes[spec.name].serving_version or nodes[spec.name].version for spec in learned}
+        try:
+            await self.router_versions.record(
+                learned, versions, strategy=self.router.strategy, encoder=self.router.encoder.name
+            )
+        except Exception:  # a boundary: the store may be away for a while, and the fit is in force all the same
+            log.exception("the router's version could not be recorded")
+
+    def router_hash(self) -> str:
+        """Return the hash of what this gateway's router has learned."""
+        return lessons_hash(self.routable(), self.router.strategy, self.router.encoder.name)
+
+    async def check(self, spec: NodeSpec) -> GateReport | Skipped:
+        """Say what a node would do to the others, before it is registered."""
+        if not self._learns(spec):
+            return Skipped(("requests are not routed to it: its kind answers none",))
+        return await self._gate.check(spec, self.routable())
+
+    def routable(self, snapshot: Snapshot | None = None) -> list[NodeSpec]:
         """Return the nodes that a request can be sent to: one that only embeds would take others' probability."""
-        found = (spec for spec in snapshot.graph if spec.kind in self.kinds)
-        return [spec for spec in found if self.kinds[spec.kind].operations & {"chat", "tool"}]
+        found = (spec for spec in (snapshot or self.snapshot).graph if spec.kind in self.kinds)
+        return [spec for spec in found if self._learns(spec)]
+
+    def _learns(self, spec: NodeSpec) -> bool:
+        return bool(self.kinds[spec.kind].operations & {"chat", "tool"})
 
     async def flush_spans(self) -> None:
         """Write the spans that have ended, so that a trace asked for now is whole."""
@@ -174,11 +214,6 @@ class Gateway:
     def traces_full(self) -> bool:
         """Say whether a trace that begins now would not be recorded."""
         return self._telemetry.full()
-
-
-def _lesson(spec: NodeSpec) -> tuple[object, ...]:
-    """Return what the router learns of a node; a change elsewhere in its spec needs no new fit."""
-    return spec.name, spec.description, spec.examples, spec.default
 
 
 def _policy(settings: Settings) -> Policy:

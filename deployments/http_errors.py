@@ -20,6 +20,7 @@ STATUS: dict[type[errors.ModelyardError], tuple[int, str]] = {
     errors.PayloadTooLarge: (413, "invalid_request_error"),
     errors.InvalidRequest: (400, "invalid_request_error"),
     errors.InvalidSpec: (400, "invalid_request_error"),
+    errors.NodeRefused: (409, "conflict_error"),
     errors.NodeNotFound: (404, "not_found_error"),
     errors.RunNotFound: (404, "not_found_error"),
     errors.NoNodeFits: (422, "invalid_request_error"),
@@ -56,6 +57,8 @@ def error_body(error: errors.ModelyardError) -> dict[str, Any]:
     }
     if isinstance(error, errors.InvalidSpec | errors.InvalidPlan):
         body["problems"] = [{"where": p.where, "key": p.key, "message": p.message} for p in error.problems]
+    if isinstance(error, errors.NodeRefused):
+        body["gate"] = error.report
     return {"error": body}
 
 

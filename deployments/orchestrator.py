@@ -52,6 +52,7 @@ class Orchestrator:
         planner: Planner,
         invoke: Invoke,
         on_routed: Callable[[str, float], None],
+        on_decided: Callable[[Call, Decision], None] = lambda call, decision: None,
     ) -> None:
         self._kinds = kinds
         self._snapshot = snapshot
@@ -59,6 +60,7 @@ class Orchestrator:
         self._planner = planner
         self._invoke = invoke
         self._on_routed = on_routed
+        self._on_decided = on_decided
         self._excluded: dict[tuple[str, frozenset[str]], dict[NodeName, str]] = {}
         self._excluded_in = snapshot()
         self.runs: Runs | None = None
@@ -104,6 +106,7 @@ class Orchestrator:
                     candidates=[candidate.node for candidate in decision.candidates[:10]],
                 )
         self._on_routed(decision.strategy, time.perf_counter() - began)
+        self._on_decided(call, decision)
         return decision
 
     async def plan(self, call: Call) -> Plan:

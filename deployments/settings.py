@@ -77,6 +77,26 @@ class Settings(BaseModel):
     """Where spans go (`http://host:4318`); also `OTEL_EXPORTER_OTLP_ENDPOINT`."""
     capture_content: bool = False
     """Whether messages are put on spans; also `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`."""
+    gate: Literal["on", "warn", "off"] = "on"
+    """Whether a node that would do harm to the others is refused (`on`), only flagged (`warn`) or not looked at."""
+    gate_refuse_overlap: float = Field(0.5, ge=0)
+    """Refuse a node that is confused with an existing one by more: 0 is never, 1 a toss of a coin."""
+    gate_flag_overlap: float = Field(0.25, ge=0)
+    """Flag a node that is confused with an existing one by more."""
+    gate_refuse_flips: float = Field(0.15, ge=0, le=1)
+    """Refuse a node that costs more than this share of held-out requests the right node that they get now."""
+    gate_flag_flips: float = Field(0.05, ge=0, le=1)
+    """Flag a node that costs more than this share of held-out requests the right node that they get now."""
+    gate_flag_calibration: float = Field(0.1, ge=0, le=1)
+    """Flag a node by which the expected calibration error rises by more."""
+    gate_flag_out_of_scope: float = Field(0.1, ge=0, le=1)
+    """Flag a node by which the share of requests called out of scope rises by more."""
+    gate_flag_recent: float = Field(0.1, ge=0, le=1)
+    """Flag a node that moves more than this share of recent requests from one of the other nodes to another."""
+    recent_requests: int = Field(1000, ge=0, le=100_000)
+    """Texts of recent requests kept in memory for the gate, feedback and suggestions; 0 keeps none."""
+    recent_in_store: bool = False
+    """Whether they are kept in the store as well, for all gateways together and over a restart."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
     @field_validator("store")

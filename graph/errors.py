@@ -7,6 +7,7 @@ ModelyardError
 │   ├── PayloadTooLarge       the body or an attachment is over its limit (413)
 │   └── InvalidPlan           a plan that the graph refuses; carries every problem
 ├── InvalidSpec               YAML that does not declare a node; carries every problem
+├── NodeRefused               the registration gate refused a node (409); carries its report
 ├── Unauthorized              no key, or a wrong one (401)
 ├── NodeNotFound              no such node, or not ready (404)
 ├── NoNodeFits                out of scope, or every node was filtered out (422)
@@ -23,7 +24,7 @@ ModelyardError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,17 @@ class PayloadTooLarge(InvalidRequest):
     """The body or an attachment is over its limit."""
 
     code = "payload_too_large"
+
+
+class NodeRefused(ModelyardError):
+    """The registration gate refused a node, because of what it would do to the others."""
+
+    code = "node_refused"
+
+    def __init__(self, message: str, report: Mapping[str, Any] | None = None, *, node: str | None = None) -> None:
+        super().__init__(message, param="name", node=node)
+        self.report = report or {}
+        """The gate's figures."""
 
 
 class Unauthorized(ModelyardError):

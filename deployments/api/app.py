@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from deployments import http_errors
-from deployments.api import chat, nodes, openai, runs, service
+from deployments.api import chat, nodes, openai, router, runs, service
 from deployments.api.chat_request import ChatRequest
 from deployments.api.direct import DirectRoutes
 from deployments.gateway import Gateway
@@ -45,7 +45,7 @@ def create_app(gateway: Gateway, *, standalone: bool = True) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # the middleware's span is the request's
     )
     http_errors.install(app)
-    for module in (chat, openai, runs, nodes, service):
+    for module in (chat, openai, runs, nodes, router, service):
         app.include_router(module.routes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

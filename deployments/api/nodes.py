@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from deployments.api.state import gateway_of
 from deployments.graph_views import to_dot, to_json, to_mermaid
 from deployments.json_response import JSONResponse
+from deployments.registration import refusal
 from deployments.snapshot import NodeStatus
 from graph.errors import InvalidRequest, InvalidSpec, NodeNotFound, Problem
 from graph.loader import dump_yaml, load_text
@@ -45,11 +46,13 @@ async def show_node(name: str, request: Request) -> Response:
     return JSONResponse(_describe(status) | {"spec": status.spec.to_yaml_dict()})
 
 
-@routes.put("/v1/nodes/{name}", openapi_extra=_BODY)
-async def put_node(name: str, request: Request, dry_run: bool = Query(False)) -> Response:
+@routes.put("/v1/nodes/{name}", openapi_extra=_BODY, responses={409: {"description": "The gate refused the node."}})
+async def put_node(name: str, request: Request, dry_run: bool = Query(False), force: bool = Query(False)) -> Response:
     """Register a node, or a new version of one, from YAML or JSON. It is loaded, then routed to, without a restart.
 
-    An edge to a node that does not exist is a warning: two nodes that name each other are put one after the other.
+    What it would do to the other nodes' requests is measured first: `gate` in the answer. A node that would do harm is
+    refused with 409 unless `force` is set; `dry_run` only reports. An edge to a node that does not exist is a warning:
+    two nodes that name each other are put one after the other.
     """
     gateway = gateway_of(request)
     spec = await asyncio.to_thread(_read, await request.body(), name, request)  # YAML is slow to parse
@@ -58,15 +61,21 @@ async def put_node(name: str, request: Request, dry_run: bool = Query(False)) ->
     if defaults := [problem for problem in others.problems() if problem.key == "default"]:
         raise InvalidSpec(defaults)
     warnings = [f"{problem.key}: {problem.message}" for problem in others.problems() if problem.where == name]
+    report = await gateway.check(spec)
+    if report.verdict == "refuse" and not (force or dry_run):
+        raise refusal(report)
+    warnings += report.reasons if report.verdict in ("flag", "refuse") else ()
+    gate = report.to_json() | {"forced": force and report.verdict == "refuse"}
     if dry_run:
         changes = _changes(current.spec if current else None, spec)
-        body = {"name": name, "valid": True, "dry_run": True, "changes": changes, "warnings": warnings}
+        body = {"name": name, "valid": True, "dry_run": True, "changes": changes, "warnings": warnings, "gate": gate}
         return JSONResponse(body)
+    await gateway.router_versions.keep_report(spec, report)
     version = await gateway.registry.put(spec, source="api", author=_author(request))
     await gateway.look()
     unchanged = current is not None and version.version == current.version
     state = current.state if unchanged and current else "loading"
-    body = {"name": name, "version": version.version, "state": state, "warnings": warnings}
+    body = {"name": name, "version": version.version, "state": state, "warnings": warnings, "gate": gate}
     return JSONResponse(body, 200 if current else 201)
 
 

@@ -29,7 +29,8 @@ def made(kind: type[errors.ModelyardError]) -> errors.ModelyardError:
 
 EXPECTED = {
     "ModelyardError": 500, "InvalidRequest": 400, "UnsupportedParameter": 400, "ContextTooLong": 400,
-    "PayloadTooLarge": 413, "InvalidPlan": 400, "InvalidSpec": 400, "Unauthorized": 401, "NodeNotFound": 404,
+    "PayloadTooLarge": 413, "InvalidPlan": 400, "InvalidSpec": 400, "NodeRefused": 409,
+    "Unauthorized": 401, "NodeNotFound": 404,
     "NoNodeFits": 422, "ContentRefused": 400, "Overloaded": 503, "DeadlineExceeded": 504, "RunNotFound": 404,
     "NodeFailed": 502, "NodeUnreachable": 503, "NodeUnavailable": 503, "NodeRejected": 502, "StreamBroken": 502,
 }  # fmt: skip

@@ -1,0 +1,274 @@
+"""The registration gate: what a change of one node does to everyone else, before it goes live.
+
+Two routers are compared, the live one and a candidate that knows the changed node, on held-out examples (`cross_fit`)
+and on recent requests. Regressions are counted as negative flips (Yan et al. 2021, "Positive-congruent training"):
+requests that the live router sends to the right node and the candidate does not.
+
+Two nodes collide when requests of theirs cannot be told apart. With `taken` the share of an existing node's requests
+that the candidate finds nearest to the changed node, and `given` the share of the changed node's requests nearest to
+the existing one, their `overlap` is taken + given: 0 for nodes that are never confused, 1 for a toss of a coin,
+whatever their numbers of examples. No threshold of scope takes part, so the default node is judged like any other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from graph.model_graph import ModelGraph
+from graph.types import Call, Message, Modality, NodeName
+from router.decide import decide
+from router.evaluation.routing import Prediction, Row, evaluate
+from router.gate_rules import Thresholds, Verdict, judge, standard_error
+from router.policy import Policy
+from router.types import Decision, Scorer, Scores
+
+SHOWN = 10
+"""Negative flips that a report shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A router to compare: its scorer, the nodes that it may choose from, and its policy."""
+
+    scorer: Scorer
+    graph: ModelGraph
+    policy: Policy
+
+    def seen(self, texts: Sequence[str]) -> _Seen:
+        """Return what this router makes of some texts."""
+        if not texts:
+            return _Seen((), ())
+        scores = self.scorer.score(texts)
+        calls = [Call((Message("user", text),)) for text in texts]
+        decisions = [decide(scores, row, self.graph, self.policy, call) for row, call in enumerate(calls)]
+        return _Seen(tuple(decisions), _nearest(scores, self.graph))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    decisions: tuple[Decision, ...]
+    nearest: tuple[NodeName | None, ...]
+    """The likeliest node that takes a text, given that some node fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How one router does on requests whose node is known; None where there are none."""
+
+    accuracy: float | None
+    calibration_error: float | None
+    """Expected calibration error of the probability, 10 bins."""
+    out_of_scope: float | None
+    """Share that it calls out of scope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """An existing node and the changed one; shares of held-out requests."""
+
+    node: NodeName
+    rows: int
+    """Held-out requests of this node."""
+    taken: float
+    """Share of them that is nearest to the changed node."""
+    given: float
+    """Share of the changed node's requests that is nearest to this node."""
+    error: float
+    """Standard error of the overlap."""
+    flips: int
+    """Of its requests, how many the live router gets right and the candidate does not."""
+
+    @property
+    def overlap(self) -> float:
+        """0: never confused; 1: the two cannot be told apart."""
+        return self.taken + self.given
+
+    @property
+    def certain(self) -> float:
+        """The overlap that is left when its standard error is taken off."""
+        return self.overlap - self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A held-out request that was sent to the right node and no longer is."""
+
+    text: str
+    node: NodeName
+    now: NodeName | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What would become of recent requests; shares of all of them."""
+
+    texts: int
+    taken: float
+    """Go to the changed node and did not before."""
+    moved: float
+    """Go elsewhere than before, but not to the changed node."""
+    live_out_of_scope: float
+    candidate_out_of_scope: float
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """What a change of one node does."""
+
+    node: NodeName
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    """Why it is not simply applied, in words and figures."""
+    rows: int
+    """Held-out requests of the nodes that the live router knows."""
+    own_rows: int
+    """Held-out requests of the changed node."""
+    own_accuracy: float | None
+    """Share of its own requests that the changed node gets."""
+    live: Figures
+    """The live router on the requests of nodes that it knows."""
+    candidate: Figures
+    """The candidate on the same."""
+    flips: int
+    """Negative flips among them. What the default node hands to the changed one is no flip: that is what it is for."""
+    confusion: tuple[Confusion, ...]
+    """Most confused first."""
+    examples: tuple[Flip, ...]
+    """Some of the flips."""
+    recent: Recent | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON form, figures rounded."""
+        data: dict[str, Any] = _rounded(asdict(self))
+        for item, confusion in zip(data["confusion"], self.confusion, strict=True):
+            item["overlap"] = round(confusion.overlap, 4)
+        return data
+
+
+def compare(
+    live: Contender,
+    candidate: Contender,
+    rows: Sequence[Row],
+    recent: Sequence[str],
+    *,
+    changed: NodeName,
+    thresholds: Thresholds | None = None,
+) -> GateReport:
+    """Compare two routers that differ in one node.
+
+    `rows` are requests with their node, which neither scorer may have learned from; `recent` are requests whose node
+    nobody knows. Work is one pass of each scorer and one decision a request.
+    """
+    texts = [row.text for row in rows]
+    before, after = live.seen(texts), candidate.seen(texts)
+    known = [i for i, row in enumerate(rows) if row.node in live.graph]
+    own = [i for i, row in enumerate(rows) if row.node == changed]
+    flips = [i for i in known if _flipped(rows[i], before, after, i, changed, candidate.graph.default)]
+    draft = GateReport(
+        node=changed,
+        verdict="apply",
+        reasons=(),
+        rows=len(known),
+        own_rows=len(own),
+        own_accuracy=_figures([rows[i] for i in own], after, own).accuracy,
+        live=_figures([rows[i] for i in known], before, known),
+        candidate=_figures([rows[i] for i in known], after, known),
+        flips=len(flips),
+        confusion=_confusion(rows, after, flips, changed),
+        examples=tuple(Flip(rows[i].text, rows[i].node or "", after.decisions[i].node) for i in flips[:SHOWN]),
+        recent=_recent(live.seen(recent), candidate.seen(recent), changed) if recent else None,
+    )
+    verdict, reasons = judge(draft, thresholds or Thresholds())
+    return replace(draft, verdict=verdict, reasons=reasons)
+
+
+def _nearest(scores: Scores, graph: ModelGraph) -> tuple[NodeName | None, ...]:
+    able = [
+        column
+        for column, name in enumerate(scores.labels)
+        if name in graph and not graph[name].is_tool and Modality.TEXT in graph[name].accepts
+    ]
+    if not able:
+        return (None,) * len(scores.in_scope)
+    best = scores.probabilities[:, able].argmax(axis=1)
+    return tuple(scores.labels[able[index]] for index in best)
+
+
+def _flipped(row: Row, before: _Seen, after: _Seen, i: int, changed: NodeName, default: NodeName | None) -> bool:
+    was, now = before.decisions[i].node, after.decisions[i].node
+    if was != row.node or now == row.node:
+        return False
+    return not (row.node == default and now == changed)
+
+
+def _figures(rows: Sequence[Row], seen: _Seen, indices: Sequence[int]) -> Figures:
+    decisions = [seen.decisions[i] for i in indices]
+    if not decisions:
+        return Figures(None, None, None)
+    found = evaluate(rows, [Prediction(decision.node, decision.probability) for decision in decisions])
+    outside = float(np.mean([decision.out_of_scope for decision in decisions]))
+    return Figures(found.accuracy, found.calibration_error, outside)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Counts of held-out requests by their node and the nearest one."""
+
+    counts: Counter[tuple[NodeName, NodeName]]
+    totals: Counter[NodeName]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], nearest: Sequence[NodeName | None]) -> _Table:
+        pairs = [(row.node, found) for row, found in zip(rows, nearest, strict=True) if row.node and found]
+        return cls(Counter(pairs), Counter(node for node, _ in pairs))
+
+    def pair(self, node: NodeName, changed: NodeName, flips: int = 0) -> Confusion:
+        """Compare two nodes."""
+        taken, its = self.counts[node, changed], self.totals[node]
+        given, own = self.counts[changed, node], self.totals[changed]
+        error = math.hypot(standard_error(taken, its), standard_error(given, own))
+        return Confusion(node, its, taken / its if its else 0.0, given / own if own else 0.0, error, flips)
+
+
+def confused(contender: Contender, rows: Sequence[Row], *, above: float) -> list[tuple[NodeName, Confusion]]:
+    """Return the pairs of nodes of one router whose overlap, less its standard error, is above a limit; worst first."""
+    table = _Table.of(rows, contender.seen([row.text for row in rows]).nearest)
+    pairs = sorted({tuple(sorted(pair)) for pair in table.counts if pair[0] != pair[1]})
+    found = [(second, table.pair(first, second)) for first, second in pairs]
+    return sorted((item for item in found if item[1].certain > above), key=lambda item: -item[1].certain)
+
+
+def _confusion(rows: Sequence[Row], after: _Seen, flips: Sequence[int], changed: NodeName) -> tuple[Confusion, ...]:
+    table = _Table.of(rows, after.nearest)
+    lost = Counter(rows[i].node for i in flips)
+    found = [table.pair(node, changed, lost[node]) for node in table.totals if node != changed]
+    return tuple(sorted(found, key=lambda item: (-item.overlap, item.node)))
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return sum(flags) / len(flags) if flags else 0.0
+
+
+def _recent(before: _Seen, after: _Seen, changed: NodeName) -> Recent:
+    pairs = [(was.node, now.node) for was, now in zip(before.decisions, after.decisions, strict=True)]
+    return Recent(
+        len(pairs),
+        _share([now == changed != was for was, now in pairs]),
+        _share([now != was and now != changed for was, now in pairs]),
+        _share([decision.out_of_scope for decision in before.decisions]),
+        _share([decision.out_of_scope for decision in after.decisions]),
+    )
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
