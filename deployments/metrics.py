@@ -93,6 +93,12 @@ class Metrics:
         self.fallbacks = Counter(
             "modelyard_fallbacks", "Calls handed on to another node", ("source", "target"), registry=registry
         )
+        self.cascades = Counter(
+            "modelyard_cascades",
+            "Answers judged before they were given, by the check that failed; none: the answer was good enough",
+            ("modelyard_node", "failed_check"),
+            registry=registry,
+        )
         self.breaker = Gauge(
             "modelyard_breaker_state", "0 closed, 1 half open, 2 open", ("modelyard_node",), registry=registry
         )
@@ -124,6 +130,10 @@ class Metrics:
         """Count one call handed on to another node."""
         self.fallbacks.labels(source, target).inc()
 
+    def judged(self, node: NodeName, failed_check: str) -> None:
+        """Count one answer of a cascade; `failed_check` is empty if it was good enough."""
+        self.cascades.labels(node, failed_check).inc()
+
     def breaker_changed(self, node: NodeName, state: State) -> None:
         """Set the state of a node's circuit breaker."""
         self.breaker.labels(node).set(_BREAKER_STATES[state])
@@ -142,7 +152,7 @@ class Metrics:
         self.latencies.forget(node)
         for key in [key for key in self._series if key[0] == node]:
             del self._series[key]
-        for metric in (self.duration, self.tokens, self.first_token, self.requests, self.breaker):
+        for metric in (self.duration, self.tokens, self.first_token, self.requests, self.breaker, self.cascades):
             metric.remove_by_labels({"modelyard_node": node})
         self.fallbacks.remove_by_labels({"source": node})
         self.fallbacks.remove_by_labels({"target": node})

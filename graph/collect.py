@@ -34,6 +34,7 @@ class Gathered:
         self.usage: Usage | None = None
         self.finish_reason: FinishReason | None = None
         self.attempts = 1
+        self.escalated: tuple[NodeName, ...] = ()
         self._texts: list[str] = []
         self._refusal = ""
         self._payload: Payload | None = None
@@ -45,6 +46,7 @@ class Gathered:
         if delta.reset:
             self._clear()
         self.attempts = delta.attempt or self.attempts
+        self.escalated = delta.escalated or self.escalated
         if delta.text:
             self._texts.append(delta.text)
         self._refusal += delta.refusal
@@ -81,4 +83,5 @@ class Gathered:
             tuple(self._tool_calls[index] for index in sorted(self._tool_calls)),
             self._refusal,
             {"content": self._logprobs} if self._logprobs else None,
+            self.escalated,
         )

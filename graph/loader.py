@@ -218,6 +218,9 @@ def check_document(document: Any, kinds: KindRegistry, where: str) -> tuple[Node
             problems += _translate(error, kind.Params, where, "params")
         if spec is not None and not problems:
             problems += [Problem(where, key, message) for key, message in kind.problems(spec)]
+            if spec.cascade is not None and spec.cascade.reads_logprobs and "logprobs" not in kind.honours:
+                message = f"kind {spec.kind!r} gives no log-probabilities; use must_match, must_not_match or valid_json"
+                problems.append(Problem(where, "cascade", message))
     return (None if problems else spec), problems
 
 

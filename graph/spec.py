@@ -76,9 +76,41 @@ class Edges(_Model):
     fallback: tuple[Name, ...] = ()
     """Take these, in order, when this node fails."""
     escalates: tuple[Name, ...] = ()
-    """Ask these when this node is unsure."""
+    """Ask the first of these that can take the call when this node's answer fails a check of `cascade`."""
     feeds: tuple[Name, ...] = ()
     """This node's output is commonly that one's input; a hint, modalities alone also make the edge."""
+
+
+class Cascade(_Model):
+    """When an answer is not good enough, so that the next of `edges.escalates` is asked: when any check here fails.
+
+    A refusal and an empty answer never are. The answer is held back until it has been judged.
+    """
+
+    min_logprob: float | None = Field(None, le=0)
+    """Least mean log-probability of the answer's tokens; needs a kind that gives log-probabilities."""
+    min_margin: float | None = Field(None, ge=0)
+    """Least mean lead of a token's log-probability over the second likeliest one's; needs the same."""
+    must_match: str | None = Field(None, max_length=1000)
+    """Regular expression that is found in a good answer."""
+    must_not_match: str | None = Field(None, max_length=1000)
+    """Regular expression that is not, such as the words of a refusal."""
+    valid_json: bool = False
+    """Whether a good answer is JSON."""
+
+    @property
+    def reads_logprobs(self) -> bool:
+        """Whether the answer's log-probabilities are needed."""
+        return self.min_logprob is not None or self.min_margin is not None
+
+    @field_validator("must_match", "must_not_match")
+    @classmethod
+    def _expression(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        return pattern
 
 
 class Argument(_Model):
@@ -131,6 +163,8 @@ class NodeSpec(_Model):
     cost: Cost = Cost()
     scale: Scale = Scale()
     edges: Edges = Edges()
+    cascade: Cascade | None = None
+    """When to go on along `edges.escalates`; without it nothing does."""
     arguments: dict[str, Argument] = Field(default_factory=dict)
     """Typed arguments of a tool; a model node takes `prompt`, `context` and its attachments."""
     params: dict[str, Any] = Field(default_factory=dict)
@@ -171,6 +205,8 @@ class NodeSpec(_Model):
         for kind in ("fallback", "escalates"):
             if self.name in getattr(self.edges, kind):
                 raise ValueError(f"edges.{kind} names the node itself")
+        if self.cascade is not None and not self.edges.escalates:
+            raise ValueError("cascade needs edges.escalates: the nodes to ask when an answer is not good enough")
         return self
 
     @property

@@ -55,6 +55,8 @@ ROUTE_NODE: Final = "modelyard.route.node"
 ROUTE_PROBABILITY: Final = "modelyard.route.probability"
 ROUTE_CANDIDATES: Final = "modelyard.route.candidates"
 ROUTE_OUT_OF_SCOPE: Final = "modelyard.route.out_of_scope"
+CASCADE_NODE: Final = "modelyard.cascade.node"
+CASCADE_DROPPED: Final = "modelyard.cascade.dropped"
 PLAN_TASKS: Final = "modelyard.plan.tasks"
 PLAN_NODES: Final = "modelyard.plan.nodes"
 PLAN_MISSING: Final = "modelyard.plan.missing"
@@ -192,6 +194,17 @@ def set_decision(
     )
     if node is not None:
         span.set_attribute(ROUTE_NODE, node)
+
+
+def cascade_span(node: str, *, parent: Parent = None) -> Span:
+    """Start the span of a call whose answer is judged before it is given; the calls to nodes are its children."""
+    return start(f"cascade {node}", parent=parent, attributes={CASCADE_NODE: node})
+
+
+def set_cascade(span: Span, dropped: Sequence[str]) -> None:
+    """Record the nodes whose answers were not good enough."""
+    if span.is_recording():
+        span.set_attribute(CASCADE_DROPPED, tuple(dropped))
 
 
 def set_plan(span: Span, *, nodes: Sequence[str], missing: int = 0) -> None:

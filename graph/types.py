@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from graph.preferences import Preferences
+from graph.usage import Usage as Usage
 
 NodeName: TypeAlias = str
 Json: TypeAlias = Any
@@ -191,30 +192,6 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that a call took. `estimated` marks counts that the model did not report itself."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    estimated: bool = False
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.estimated or other.estimated,
-        )
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the OpenAI `usage` object."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class Delta:
     """One step of a node's answer. A stream of them ends with one that has a `finish_reason`.
 
@@ -235,6 +212,8 @@ class Delta:
     """Everything before this delta is void: another attempt begins. Only sent to calls that allow `resets`."""
     attempt: int = 0
     """How many attempts the answer took in all; set on the last delta by whoever retries. 0 says nothing: one."""
+    escalated: tuple[NodeName, ...] = ()
+    """Nodes that were asked before, whose answers were not good enough; on the first delta."""
 
     def named(self, node: NodeName) -> Delta:
         """Return the same step, said to come from a node."""
@@ -250,6 +229,7 @@ class Delta:
             node,
             self.reset,
             self.attempt,
+            self.escalated,
         )
 
 
@@ -265,6 +245,8 @@ class Reply:
     tool_calls: tuple[Mapping[str, Json], ...] = ()
     refusal: str = ""
     logprobs: Json = None
+    escalated: tuple[NodeName, ...] = ()
+    """Nodes that were asked before, whose answers were not good enough."""
 
     @property
     def text(self) -> str:
@@ -282,6 +264,7 @@ class Reply:
             "tool_calls": list(self.tool_calls),
             "refusal": self.refusal,
             "logprobs": self.logprobs,
+            "escalated": list(self.escalated),
         }
 
     @classmethod
@@ -297,4 +280,5 @@ class Reply:
             tuple(data["tool_calls"]),
             data["refusal"],
             data.get("logprobs"),
+            tuple(data.get("escalated", ())),
         )

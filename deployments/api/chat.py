@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -47,9 +47,9 @@ async def chat_completions(request: Request) -> Response:
 
 
 async def _whole(answer: Answer, model: str, request: Request) -> Response:
-    async with while_client_stays(request.receive):
+    async with while_client_stays(request.scope, request.receive):
         reply = await collect(answer.deltas, node=model)
-    describe(exchange_of(request), answer, reply.node)
+    describe(exchange_of(request), answer, reply.node, reply.escalated)
     return JSONResponse(completion(reply))
 
 
@@ -57,10 +57,10 @@ async def _streamed(answer: Answer, model: str, request: Request, include_usage:
     # The first delta is awaited before anything is sent, so that an early failure is an answer with its own status
     # and the headers name the node that really answers.
     deltas = aiter(answer.deltas)
-    async with while_client_stays(request.receive):
+    async with while_client_stays(request.scope, request.receive):
         first = await anext(deltas, None)
     exchange = exchange_of(request)
-    describe(exchange, answer, (first.node if first else None) or model)
+    describe(exchange, answer, (first.node if first else None) or model, first.escalated if first else ())
     return EventStream(_chunks(first, deltas, ChunkWriter(include_usage=include_usage), exchange))
 
 
@@ -88,9 +88,11 @@ async def _chunks(
     yield DONE
 
 
-def describe(exchange: Exchange, answer: Answer, node: str) -> None:
+def describe(exchange: Exchange, answer: Answer, node: str, escalated: Sequence[str] = ()) -> None:
     """Put Modelyard's own facts into the headers of the answer."""
     exchange.headers["x-modelyard-node"] = node
+    if escalated:
+        exchange.headers["x-modelyard-escalated"] = ", ".join(escalated)
     if answer.decision is not None:
         exchange.headers["x-modelyard-probability"] = f"{answer.decision.probability:.4f}"
     if answer.run is not None:

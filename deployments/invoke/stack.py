@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from deployments.invoke.breaker import CircuitBreaker
 from deployments.invoke.bulkhead import Bulkhead
+from deployments.invoke.cascade import Judged, escalating
 from deployments.invoke.fallback import falling_back
 from deployments.invoke.limits import limited
 from deployments.invoke.retry import retrying
@@ -25,13 +26,14 @@ class Policies:
     """Whether a node is ready and can take the call."""
     on_fallback: Callable[[NodeName, NodeName], None]
     max_attempts: int
+    on_judged: Judged = lambda node, failed_check: None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     observers: Sequence[Callable[[Invoke], Invoke]] = ()
     """Wrappers that see each node's call as a whole, outermost first: tracing, metrics."""
 
 
 def compose(place: Invoke, policies: Policies) -> tuple[Invoke, Bulkhead]:
-    """Return fallback( observers( bulkhead( breaker( retry( limits( place ) ) ) ) ) ), and the bulkhead.
+    """Return cascade( fallback( observers( bulkhead( breaker( retry( limits( place ) ) ) ) ) ) ), and the bulkhead.
 
     Observers stand inside the fallback, so that each node that was asked has a span of its own, and outside retry,
     so that attempts at one node are one span.
@@ -51,5 +53,12 @@ def compose(place: Invoke, policies: Policies) -> tuple[Invoke, Bulkhead]:
         policies.usable,
         max_attempts=policies.max_attempts,
         on_fallback=policies.on_fallback,
+    )
+    invoke = escalating(
+        invoke,
+        policies.graph,
+        policies.usable,
+        max_attempts=policies.max_attempts,
+        on_judged=policies.on_judged,
     )
     return invoke, bulkhead

@@ -85,3 +85,17 @@ def test_a_spec_written_out_reads_back_the_same(
     limits, edges = {"total_s": total}, {"fallback": fallback}
     made = spec(accepts=accepts, examples=examples, edges=edges, params=params, limits=limits)
     assert NodeSpec.model_validate(made.to_yaml_dict()) == made
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cascade": {"min_margin": 1}}, "cascade needs edges.escalates"),
+        ({"cascade": {"must_match": "("}, "edges": {"escalates": ["b"]}}, "is no regular expression"),
+        ({"cascade": {"min_logprob": 1}, "edges": {"escalates": ["b"]}}, "less than or equal to 0"),
+        ({"cascade": {"margin": 1}, "edges": {"escalates": ["b"]}}, "Extra inputs"),
+    ],
+)
+def test_a_cascade_that_cannot_work_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        NodeSpec.model_validate({"name": "a", "kind": "k", "description": "d", **fields})
