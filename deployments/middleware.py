@@ -31,10 +31,12 @@ _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 class Exchange:
     """One request and its answer, as the handlers see it in `request.state.exchange`."""
 
-    __slots__ = ("began", "headers", "request_id", "span", "timings")
+    __slots__ = ("began", "headers", "request_id", "span", "standalone", "timings")
 
-    def __init__(self, request_id: str, span: Span) -> None:
+    def __init__(self, request_id: str, span: Span, standalone: bool) -> None:
         self.request_id = request_id
+        self.standalone = standalone
+        """Whether a client that leaves is noticed here, not by the server around us."""
         self.span = span
         self.began = time.perf_counter()
         self.headers: dict[str, str] = {}
@@ -79,7 +81,7 @@ class RequestMiddleware:
         request_id = given if _REQUEST_ID.match(given) else uuid.uuid4().hex
         path = scope["path"]
         span = INVALID_SPAN if path in UNTRACED else self._span(scope["method"], path, headers)
-        exchange = Exchange(request_id, span)
+        exchange = Exchange(request_id, span, self._standalone)
         if self._standalone:
             exchange.headers["x-request-id"] = request_id
         scope.setdefault("state", {})["exchange"] = exchange

@@ -14,21 +14,30 @@ WATCH_AFTER_S = 0.02
 
 
 class while_client_stays:  # lower case, for it reads as a verb
-    """Cancel the block when the client leaves; it then ends with `ClientDisconnect`. The body must have been read."""
+    """Cancel the block when the client leaves; it then ends with `ClientDisconnect`. The body must have been read.
 
-    __slots__ = ("_gone", "_receive", "_timer", "_work")
+    Does nothing where the server around us cancels by itself.
+    """
 
-    def __init__(self, receive: Receive) -> None:
+    __slots__ = ("_gone", "_needed", "_receive", "_timer", "_work")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
+        self._timer: asyncio.TimerHandle | None = None
         self._gone: asyncio.Task[None] | None = None
+        self._needed = scope["state"]["exchange"].standalone
 
     async def __aenter__(self) -> None:
+        if not self._needed:
+            return
         work = asyncio.current_task()
         assert work is not None  # noqa: S101  # a coroutine runs in a task
         self._work = work
         self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._watch)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._timer is None:
+            return
         self._timer.cancel()
         gone = self._gone
         if gone is None:
@@ -60,7 +69,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events as they come."""
         try:
-            async with while_client_stays(receive):
+            async with while_client_stays(scope, receive):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 async for chunk in self._events:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -158,7 +158,7 @@ async def _answered(call: Call, model: str, request: Request) -> Reply:
     call = identified(call, request)
     name = _first_for(call.operation, request) if model == AUTO else model
     answer = await gateway.orchestrator.answer(call, name, exchange.span)
-    async with while_client_stays(request.receive):
+    async with while_client_stays(request.scope, request.receive):
         reply = await collect(answer.deltas, node=name)
     exchange.headers["x-modelyard-node"] = reply.node
     return reply
