@@ -15,10 +15,10 @@ from deployments.traffic import Routed
 from graph.errors import NodeRefused
 from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
-from graph.types import Modality, NodeName
+from graph.types import NodeName
 from router.cross_fit import Fit, assign_folds, cross_fit
 from router.evaluation.routing import Row
-from router.gate import Confusion, Contender, GateReport, compare, confused
+from router.gate import Confusion, Contender, GateReport, compare, confused, takes_text
 from router.gate_rules import Thresholds
 from router.policy import Policy
 
@@ -31,6 +31,8 @@ ROWS_MAX = 1000
 """Most held-out examples, evenly picked."""
 RECENT_MAX = 300
 """Most recent requests, the newest."""
+NODES_MAX = 5000
+"""Nodes beyond which fits take minutes."""
 DECISIONS_MAX = 200_000
 """Most requests times nodes: a decision takes time for every node."""
 
@@ -72,8 +74,8 @@ class RegistrationGate:
 
     async def log_flags(self, specs: Sequence[NodeSpec]) -> None:
         """Log which nodes of a graph that was loaded as it is are confused with each other."""
-        taught = [spec for spec in specs if is_routed(spec) and spec.examples]
-        if self._settings.gate == "off" or len(taught) < 2:
+        taught = [spec for spec in specs if takes_text(spec) and spec.examples]
+        if self._settings.gate == "off" or len(taught) < 2 or len(specs) > NODES_MAX:
             return
         async with self._lock:
             found = await asyncio.to_thread(self._confused, specs)
@@ -98,11 +100,13 @@ class RegistrationGate:
             return "the gate is off"
         if old is not None and lesson(old) == lesson(spec):
             return "what the router learns of the node is unchanged"
-        if not is_routed(spec):
+        if not takes_text(spec):
             return "requests are not routed to it: it is a tool or takes no text"
+        if len(live) > NODES_MAX:
+            return f"there are more than {NODES_MAX} nodes, too many to fit anew"
         if not spec.examples and not (old and old.examples):
             return "it has no examples to hold out"
-        if not any(other.examples for other in live if other.name != spec.name and is_routed(other)):
+        if not any(other.examples for other in live if other.name != spec.name and takes_text(other)):
             return "no other node has examples"
         return None
 
@@ -125,11 +129,6 @@ class RegistrationGate:
         )
 
 
-def is_routed(spec: NodeSpec) -> bool:
-    """Whether a request of text alone can be routed to a node."""
-    return not spec.is_tool and Modality.TEXT in spec.accepts
-
-
 def refusal(report: GateReport) -> NodeRefused:
     """Return the error that tells why a node was refused."""
     message = (
@@ -149,7 +148,7 @@ def _judged(fold_of: Mapping[str, int]) -> range:
 
 def _held_out(specs: Sequence[NodeSpec], judged: Callable[[str], bool]) -> list[Row]:
     """Return examples as labelled requests; those that a changed node had before count, too."""
-    found = {(text, spec.name) for spec in specs if is_routed(spec) for text in spec.examples if judged(text)}
+    found = {(text, spec.name) for spec in specs if takes_text(spec) for text in spec.examples if judged(text)}
     return [Row(text, name) for text, name in sorted(found, key=lambda item: (item[1], item[0]))]
 
 

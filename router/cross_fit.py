@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
 from graph.spec import NodeSpec
 from graph.types import NodeName
+from router.scores import join_rows, split_rows
 from router.types import Scorer, Scores
 
 Fit: TypeAlias = Callable[[Sequence[NodeSpec]], Scorer]
@@ -36,16 +35,16 @@ class CrossFitted:
 
     def score(self, texts: Sequence[str]) -> Scores:
         """Score texts, each by the scorer that may judge it."""
-        probabilities = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
-        in_scope = np.zeros(len(texts), dtype=np.float32)
-        folds = np.array([self.fold_of.get(text, -1) for text in texts], dtype=np.int64)
-        for fold in np.unique(folds).tolist():
-            rows = np.flatnonzero(folds == fold).tolist()
-            found = self.parts.get(fold, self.whole).score([texts[row] for row in rows])
-            order = [found.labels.index(label) for label in self.labels]
-            probabilities[rows] = found.probabilities[:, order]
-            in_scope[rows] = found.in_scope
-        return Scores(self.labels, probabilities, in_scope)
+        if not texts:
+            return self.whole.score(texts)
+        folds: dict[int, list[int]] = {}
+        for row, text in enumerate(texts):
+            folds.setdefault(self.fold_of.get(text, -1), []).append(row)
+        found: dict[int, Scores] = {}
+        for fold, rows in folds.items():
+            scores = self.parts.get(fold, self.whole).score([texts[row] for row in rows])
+            found.update(zip(rows, split_rows(scores), strict=True))
+        return join_rows([found[row] for row in range(len(texts))])
 
 
 def assign_folds(specs: Sequence[NodeSpec], folds: int) -> dict[str, int]:

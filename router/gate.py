@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from graph.model_graph import ModelGraph
+from graph.spec import NodeSpec
 from graph.types import Call, Message, Modality, NodeName
 from router.decide import decide
 from router.evaluation.routing import Prediction, Row, evaluate
 from router.gate_rules import Thresholds, Verdict, judge, standard_error
 from router.policy import Policy
+from router.scores import split_rows
 from router.types import Decision, Scorer, Scores
 
 SHOWN = 10
@@ -44,10 +44,10 @@ class Contender:
         """Return what this router makes of some texts."""
         if not texts:
             return _Seen((), ())
-        scores = self.scorer.score(texts)
+        rows = split_rows(self.scorer.score(texts))
         calls = [Call((Message("user", text),)) for text in texts]
-        decisions = [decide(scores, row, self.graph, self.policy, call) for row, call in enumerate(calls)]
-        return _Seen(tuple(decisions), _nearest(scores, self.graph))
+        decisions = [decide(row, 0, self.graph, self.policy, call) for row, call in zip(rows, calls, strict=True)]
+        return _Seen(tuple(decisions), tuple(_nearest(row, self.graph) for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,16 +188,15 @@ def compare(
     return replace(draft, verdict=verdict, reasons=reasons)
 
 
-def _nearest(scores: Scores, graph: ModelGraph) -> tuple[NodeName | None, ...]:
-    able = [
-        column
-        for column, name in enumerate(scores.labels)
-        if name in graph and not graph[name].is_tool and Modality.TEXT in graph[name].accepts
-    ]
-    if not able:
-        return (None,) * len(scores.in_scope)
-    best = scores.probabilities[:, able].argmax(axis=1)
-    return tuple(scores.labels[able[index]] for index in best)
+def _nearest(scores: Scores, graph: ModelGraph) -> NodeName | None:
+    shares = zip(scores.probabilities[0].tolist(), scores.labels, strict=True)
+    able = [(share, name) for share, name in shares if name in graph and takes_text(graph[name])]
+    return max(able, key=lambda item: item[0])[1] if able else None
+
+
+def takes_text(spec: NodeSpec) -> bool:
+    """Whether a request of text alone can be routed to a node."""
+    return not spec.is_tool and Modality.TEXT in spec.accepts
 
 
 def _flipped(row: Row, before: _Seen, after: _Seen, i: int, changed: NodeName, default: NodeName | None) -> bool:
@@ -212,7 +211,7 @@ def _figures(rows: Sequence[Row], seen: _Seen, indices: Sequence[int]) -> Figure
     if not decisions:
         return Figures(None, None, None)
     found = evaluate(rows, [Prediction(decision.node, decision.probability) for decision in decisions])
-    outside = float(np.mean([decision.out_of_scope for decision in decisions]))
+    outside = _share([decision.out_of_scope for decision in decisions])
     return Figures(found.accuracy, found.calibration_error, outside)
 
 
