@@ -6,29 +6,31 @@ import json
 from typing import Any
 
 from graph.model_graph import EDGE_KINDS, ModelGraph
+from graph.spec import NodeSpec
 
 _ARROWS = {"feeds": "-->", "fallback": "-.->", "escalates": "==>"}
 _STYLES = {"feeds": "solid", "fallback": "dashed", "escalates": "bold"}
 
 
+def describe(spec: NodeSpec) -> dict[str, Any]:
+    """Return what a list of nodes says of each."""
+    return {
+        "name": spec.name,
+        "kind": spec.kind,
+        "description": spec.description,
+        "accepts": sorted(spec.accepts),
+        "produces": sorted(spec.produces),
+        "default": spec.default,
+    }
+
+
 def to_json(graph: ModelGraph) -> dict[str, Any]:
     """Return nodes and edges; `declared` tells edges of the YAML from those that modalities alone make."""
-    nodes = [
-        {
-            "name": spec.name,
-            "kind": spec.kind,
-            "description": spec.description,
-            "accepts": sorted(spec.accepts),
-            "produces": sorted(spec.produces),
-            "default": spec.default,
-        }
-        for spec in graph
-    ]
     edges = [
         {"source": source, "target": target, "kind": kind, "declared": data["declared"]}
         for source, target, kind, data in graph.network.edges(keys=True, data=True)
     ]
-    return {"nodes": nodes, "edges": edges}
+    return {"nodes": [describe(spec) for spec in graph], "edges": edges}
 
 
 def _declared(graph: ModelGraph) -> list[tuple[str, str, str]]:

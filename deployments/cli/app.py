@@ -9,7 +9,7 @@ import typer
 from deployments.cli.evaluate import build_eval_app
 from deployments.cli.graphs import graph
 from deployments.cli.nodes import build_nodes_app
-from deployments.cli.routing import plan, route
+from deployments.cli.routing import build_plan, build_route
 from deployments.cli.runs import run
 from deployments.cli.traces import trace
 from deployments.cli.train import build_train_app
@@ -57,7 +57,9 @@ def build_app() -> typer.Typer:
     app.add_typer(build_train_app(), name="train", rich_help_panel=here)
     app.add_typer(build_eval_app(), name="eval", rich_help_panel=here)
     app.add_typer(build_nodes_app(), name="nodes", rich_help_panel=there)
-    for command in (route, plan, run, trace, graph):
+    app.command("route", rich_help_panel=there)(build_route())
+    app.command("plan", rich_help_panel=there)(build_plan())
+    for command in (run, trace, graph):
         app.command(rich_help_panel=there)(command)
     return app
 

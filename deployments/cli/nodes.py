@@ -11,6 +11,7 @@ import typer
 import yaml
 
 from deployments.cli.console import clean, console, state_text, styled, write_json, write_table
+from deployments.cli.gate_report import write_report
 from deployments.cli.options import DEFAULT_URL, FAILED, Json, Key, Url
 from deployments.cli.session import complete_node, connect
 from deployments.cli.validate import NodePaths, check_paths, edge_text, problem_json, write_problems
@@ -77,7 +78,8 @@ def show(name: NodeName, url: Url = DEFAULT_URL, key: Key = None, as_json: Json 
 
 def add(
     paths: NodePaths,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only let the service check the nodes.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check, and show what the gate says.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Add the nodes even if the gate refuses them.")] = False,
     wait: Wait = True,
     wait_s: WaitSeconds = 600.0,
     url: Url = DEFAULT_URL,
@@ -86,13 +88,13 @@ def add(
 ) -> None:
     """Add nodes to a running service, or new versions of them.
 
-    The files are checked here first, every one of them; nothing is sent if there is any problem.
+    The files are checked here first, every one of them; nothing is sent if there is any problem. The service then
+    measures what a node would do to the others' requests, and refuses one that would do harm.
     """
     with connect(url, key, as_json) as client:
         specs = _checked(paths, as_json, known=[str(node.get("name")) for node in client.nodes()])
-        results = [_put(client, spec, dry_run, as_json) for spec in specs]
-        if wait and not dry_run:
-            results = wait_ready(client, [_waiting(r) for r in results], wait_s, show=not as_json)
+        results = [_put(client, spec, dry_run=dry_run, force=force) for spec in specs]
+        results = _settled(client, results, wait_s if wait and not dry_run else None, as_json)
     _finish(results, as_json, done="checked" if dry_run else "added")
 
 
@@ -137,9 +139,7 @@ def rollback(
 ) -> None:
     """Return a node to an earlier version."""
     with connect(url, key, as_json) as client:
-        results = [client.rollback(name, to) | {"name": name}]
-        if wait:
-            results = wait_ready(client, [_waiting(r) for r in results], wait_s, show=not as_json)
+        results = _settled(client, [client.rollback(name, to) | {"name": name}], wait_s if wait else None, as_json)
     _finish(results, as_json, done="rolled back")
 
 
@@ -175,17 +175,29 @@ def _targets_first(specs: Sequence[NodeSpec]) -> list[NodeSpec]:
     return list(ordered.values())
 
 
-def _put(client: Client, spec: NodeSpec, dry_run: bool, as_json: bool) -> dict[str, Any]:
+def _put(client: Client, spec: NodeSpec, *, dry_run: bool, force: bool) -> dict[str, Any]:
     """Register one node; a refusal is a result of its own, so that the other files still get theirs."""
     from deployments.client import ServiceError
     from graph.loader import dump_yaml
 
     try:
-        return client.put_node(spec.name, dump_yaml(spec), dry_run=dry_run) | {"name": spec.name}
+        result = client.put_node(spec.name, dump_yaml(spec), dry_run=dry_run, force=force) | {"name": spec.name}
     except ServiceError as error:
         if error.unreachable or error.status in (401, 403):
             raise
-        return {"name": spec.name, "state": "failed", "error": {"message": error.message, "code": error.code}}
+        failed = {"name": spec.name, "state": "failed", "error": {"message": error.message, "code": error.code}}
+        return failed | ({"gate": error.gate} if error.gate else {})
+    refused = dry_run and not force and result.get("gate", {}).get("verdict") == "refuse"
+    return result | ({"state": "failed", "error": {"message": "the gate would refuse it"}} if refused else {})
+
+
+def _settled(
+    client: Client, results: list[dict[str, Any]], wait_s: float | None, as_json: bool
+) -> list[dict[str, Any]]:
+    """Return the results as they are once their nodes are ready or have failed; at once without a time to wait."""
+    if wait_s is None:
+        return results
+    return wait_ready(client, [_waiting(result) for result in results], wait_s, show=not as_json)
 
 
 def _waiting(result: Mapping[str, Any]) -> Waiting:
@@ -209,6 +221,8 @@ def _finish(results: Sequence[Mapping[str, Any]], as_json: bool, done: str) -> N
         ]
         out = console()
         write_table(out, ("name", "version", "state", "error"), rows)
+        for result in results:
+            write_report(out, str(result["name"]), result.get("gate"))
         for line in (line for result in results for line in result.get("changes") or ()):
             out.print(styled(line, {"+": "green", "-": "red"}.get(line[:1], "dim")), soft_wrap=True)
     if failed:

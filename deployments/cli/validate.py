@@ -118,15 +118,9 @@ def problem_json(problem: Problem) -> dict[str, str]:
 
 def describe_spec(spec: NodeSpec) -> dict[str, Any]:
     """Return what `--json` prints of a node that is only a file yet."""
-    return {
-        "name": spec.name,
-        "kind": spec.kind,
-        "description": spec.description,
-        "accepts": sorted(spec.accepts),
-        "produces": sorted(spec.produces),
-        "default": spec.default,
-        "edges": _edges(spec),
-    }
+    from deployments.graph_views import describe
+
+    return describe(spec) | {"edges": _edges(spec)}
 
 
 def edge_text(edges: Any) -> str:

@@ -11,9 +11,9 @@ from pydantic import Field, field_validator
 
 from deployments.nodes.arguments import read_arguments
 from deployments.nodes.http_template import ABSENT, PART, fill, fill_path, fill_query, placeholders
-from deployments.nodes.remote import Headers, endpoint_problems, open_upstream, probe, secret_problems
-from deployments.upstream import MAX_BODY_BYTES, Answer, Upstream
-from graph.errors import InvalidRequest, NodeFailed, NodeUnreachable
+from deployments.nodes.remote import Headers, UpstreamNode, endpoint_problems, open_upstream, probe, secret_problems
+from deployments.upstream import MAX_BODY_BYTES, Answer
+from graph.errors import InvalidRequest, NodeFailed
 from graph.node import NodeEnvironment, NodeParams
 from graph.spec import SECRET, NodeSpec
 from graph.types import Call, Delta, Json, Operation, Payload, json_payload, text_payload
@@ -45,7 +45,7 @@ class HttpParams(NodeParams):
         return path
 
 
-class HttpNode:
+class HttpNode(UpstreamNode):
     """One operation of an HTTP service."""
 
     Params = HttpParams
@@ -54,11 +54,8 @@ class HttpNode:
     honours: ClassVar[frozenset[str]] = frozenset({"user", "metadata"})
 
     def __init__(self, spec: NodeSpec, environment: NodeEnvironment) -> None:
-        self._spec = spec
-        self._environment = environment
+        super().__init__(spec, environment)
         self._params = HttpParams.model_validate(spec.params)
-        self._upstream: Upstream | None = None
-        self._base = httpx.URL()
 
     async def load(self) -> None:
         """Open the client, and resolve every secret once, so that a missing one is found now."""
@@ -89,12 +86,6 @@ class HttpNode:
     async def check(self) -> None:
         """Ask the service for the headers of its base URL: any answer but 401, 403 and 5xx will do."""
         await probe(self._opened(), "HEAD", self._base, self._spec.name)
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        if self._upstream is not None:
-            upstream, self._upstream = self._upstream, None
-            await upstream.aclose()
 
     @classmethod
     def problems(cls, spec: NodeSpec) -> list[tuple[str, str]]:
@@ -170,8 +161,3 @@ class HttpNode:
                     node=self._spec.name,
                 )
         return value
-
-    def _opened(self) -> Upstream:
-        if self._upstream is None:
-            raise NodeUnreachable(f"node {self._spec.name!r} is not open", node=self._spec.name)
-        return self._upstream

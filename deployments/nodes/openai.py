@@ -14,14 +14,15 @@ from deployments.nodes.audio import find_audio
 from deployments.nodes.openai_wire import ChatStream, audio_format, chat_messages, read_json, usage, whole_delta
 from deployments.nodes.remote import (
     Headers,
+    UpstreamNode,
     endpoint_problems,
     open_upstream,
     probe,
     secret_problems,
     with_secrets,
 )
-from deployments.upstream import Answer, Upstream
-from graph.errors import InvalidRequest, NodeUnreachable, StreamBroken
+from deployments.upstream import Answer
+from graph.errors import InvalidRequest, StreamBroken
 from graph.node import NodeEnvironment, NodeParams
 from graph.spec import SECRET, NodeSpec
 from graph.types import Call, Delta, Modality, Operation, Payload, json_payload
@@ -45,7 +46,7 @@ class OpenAIParams(NodeParams):
     """Whether to ask for token counts of a stream; off for a server that refuses `stream_options`."""
 
 
-class OpenAINode:
+class OpenAINode(UpstreamNode):
     """A model behind an OpenAI-compatible API."""
 
     Params = OpenAIParams
@@ -58,12 +59,10 @@ class OpenAINode:
     )
 
     def __init__(self, spec: NodeSpec, environment: NodeEnvironment) -> None:
-        self._spec = spec
-        self._environment = environment
+        super().__init__(spec, environment)
         self._params = OpenAIParams.model_validate(spec.params)
         self._extra: dict[str, Any] = {}
-        self._upstream: Upstream | None = None
-        self._base = self._chat_url = httpx.URL()
+        self._chat_url = httpx.URL()
 
     async def load(self) -> None:
         """Open the client. The upstream itself is first asked when a call comes."""
@@ -99,12 +98,6 @@ class OpenAINode:
     async def check(self) -> None:
         """Ask the upstream for its models."""
         await probe(self._opened(), "GET", self._url("/models"), self._spec.name)
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        if self._upstream is not None:
-            upstream, self._upstream = self._upstream, None
-            await upstream.aclose()
 
     @classmethod
     def problems(cls, spec: NodeSpec) -> list[tuple[str, str]]:
@@ -201,11 +194,6 @@ class OpenAINode:
 
     def _url(self, path: str) -> httpx.URL:
         return httpx.URL(f"{self._base}{path}")
-
-    def _opened(self) -> Upstream:
-        if self._upstream is None:
-            raise NodeUnreachable(f"node {self._spec.name!r} is not open", node=self._spec.name)
-        return self._upstream
 
 
 async def _next_piece(answer: Answer, stream: ChatStream) -> bytes:

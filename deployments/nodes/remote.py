@@ -119,6 +119,27 @@ def open_upstream(
     return Upstream(spec.name, transport, hidden), base
 
 
+class UpstreamNode:
+    """Base of a node that calls an upstream. A kind opens it when it loads, and gets it by `_opened`."""
+
+    def __init__(self, spec: NodeSpec, environment: NodeEnvironment) -> None:
+        self._spec = spec
+        self._environment = environment
+        self._upstream: Upstream | None = None
+        self._base = httpx.URL()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._upstream is not None:
+            upstream, self._upstream = self._upstream, None
+            await upstream.aclose()
+
+    def _opened(self) -> Upstream:
+        if self._upstream is None:
+            raise NodeUnreachable(f"node {self._spec.name!r} is not open", node=self._spec.name)
+        return self._upstream
+
+
 async def probe(upstream: Upstream, method: str, url: httpx.URL, node: str) -> None:
     """Ask an upstream whether it is there. Raises `NodeFailed` if it is not, refuses the key or answers 5xx."""
     try:
