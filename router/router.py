@@ -21,7 +21,7 @@ from router.decide import decide
 from router.policy import Policy
 from router.scorers.strategies import make_scorer
 from router.scores import empty_scores, join_rows
-from router.types import Decision, Encoder, Scorer, Scores
+from router.types import Decision, Encoder, Rewriter, Scorer, Scores
 
 Value = TypeVar("Value")
 FOLLOW_UP_WORDS = 5
@@ -71,14 +71,19 @@ class Router:
         strategy: str = "embedding",
         cache_size: int = 10_000,
         latency: Callable[[Call], Mapping[NodeName, float]] = lambda call: _UNKNOWN,
+        rewrite: bool = False,
     ) -> None:
-        """`latency` gives the milliseconds that nodes take lately, for policies that heed it."""
+        """`latency` gives the milliseconds that nodes take lately, for policies that heed it.
+
+        `rewrite` asks a strategy that can for the text that suits the chosen node, which takes it a while.
+        """
         self.policy = policy or Policy()
         self.strategy = strategy
         self._encoder = encoder
         self._cache_size = cache_size
         self._quality: QualityModel | None = None
         self._latency = latency
+        self._rewrite = rewrite
         self._batcher = Batcher()
         self._fitting = asyncio.Lock()
         self._fitted: _Fitted | None = None
@@ -137,9 +142,18 @@ class Router:
             return replace(known[1], elapsed_ms=(time.perf_counter() - began) * 1000)
         scores = await self._score_one(fitted, text) if fitted else empty_scores((), 1)
         decision = decide(scores, 0, graph, policy, call, excluded=excluded, strategy=self.strategy)
+        decision = await self._rewritten(fitted, decision)
         if fitted and lasting and len(text) <= REMEMBERED_CHARACTERS:
             fitted.decisions.put(key, (graph, decision))
         return replace(decision, elapsed_ms=(time.perf_counter() - began) * 1000)
+
+    async def _rewritten(self, fitted: _Fitted | None, decision: Decision) -> Decision:
+        scorer = fitted.scorer if fitted else None
+        scorer = scorer.inner if isinstance(scorer, QualityScorer) else scorer
+        wanted = self._rewrite and not decision.out_of_scope and decision.query.strip()
+        if decision.node is None or not wanted or not isinstance(scorer, Rewriter):
+            return decision
+        return replace(decision, query=await asyncio.to_thread(scorer.rewrite, decision.query, decision.node))
 
     async def score(self, texts: Sequence[str]) -> Scores:
         """Score texts, for planners: cached ones at once, the others in one batch. Labels are those of `labels`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -123,6 +123,14 @@ class Scorer(Protocol):
 
     def score(self, texts: Sequence[str]) -> Scores:
         """Score texts in one batch. CPU-bound and thread-safe; the caller keeps it off the event loop."""
+
+
+@runtime_checkable
+class Rewriter(Protocol):
+    """What a scorer may be besides: it says how a node is best asked."""
+
+    def rewrite(self, text: str, node: NodeName) -> str:
+        """Return the request as the node should get it. CPU-bound and thread-safe; commonly far slower than scoring."""
 
 
 class Encoder(Protocol):
