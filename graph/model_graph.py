@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from heapq import nsmallest
 from typing import Any, Literal, TypeAlias
 
 import networkx as nx
 
 from graph.errors import InvalidPlan, NodeNotFound, Problem
+from graph.feeds import Feeds
 from graph.plan import REQUEST, Plan, Ref, Task
 from graph.spec import Argument, NodeSpec
 from graph.types import Modality, NodeName
@@ -36,7 +38,7 @@ class ModelGraph:
         try:
             return self._specs[name]
         except KeyError:
-            known = ", ".join(sorted(self._specs)[:20]) or "none"
+            known = ", ".join(nsmallest(20, self._specs)) or "none"
             raise NodeNotFound(f"no node is called {name!r}; there is {known}", param="model", node=name) from None
 
     @property
@@ -44,7 +46,7 @@ class ModelGraph:
         """Names of all nodes, in the order they were given."""
         return tuple(self._specs)
 
-    @property
+    @cached_property
     def default(self) -> NodeName | None:
         """The node that takes what no expert fits."""
         return next((spec.name for spec in self if spec.default), None)
@@ -54,8 +56,9 @@ class ModelGraph:
         return ModelGraph((self._specs | {spec.name: spec for spec in specs}).values())
 
     def without(self, *names: NodeName) -> ModelGraph:
-        """Return a graph that lacks these nodes."""
-        return ModelGraph(spec for spec in self if spec.name not in names)
+        """Return a graph that lacks these nodes; this one if it never had them."""
+        gone = self._specs.keys() & set(names)
+        return ModelGraph(spec for spec in self if spec.name not in gone) if gone else self
 
     def accepting(self, *modalities: Modality) -> tuple[NodeSpec, ...]:
         """Return the nodes that take all of these modalities together."""
@@ -80,19 +83,12 @@ class ModelGraph:
 
     def path(self, source: NodeName, target: NodeName) -> tuple[NodeName, ...] | None:
         """Return the shortest way along `feeds` edges, declared ones first; None if there is none."""
-        try:
-            return tuple(nx.shortest_path(self._feeds, source, target, weight="weight"))
-        except (nx.NetworkXNoPath, nx.NodeNotFound):
-            return None
+        return self.feeds.path(source, target)
 
     @cached_property
-    def _feeds(self) -> nx.DiGraph:
-        feeds = nx.DiGraph()
-        feeds.add_nodes_from(self.network)
-        for start, end, key, data in self.network.edges(keys=True, data=True):
-            if key == "feeds":
-                feeds.add_edge(start, end, weight=1 if data["declared"] else 2)
-        return feeds
+    def feeds(self) -> Feeds:
+        """Searches along `feeds` edges."""
+        return Feeds(self._specs)
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what is wrong between nodes: edges to nodes that do not exist, more than one default."""
@@ -118,7 +114,7 @@ class ModelGraph:
         where = f"tasks.{task.id}"
         spec = self._specs.get(task.node)
         if spec is None:
-            known = ", ".join(sorted(self._specs)[:20])
+            known = ", ".join(nsmallest(20, self._specs))
             yield Problem("plan", f"{where}.node", f"no node is called {task.node!r}; there is {known}")
             return
         signature = spec.signature()

@@ -59,7 +59,7 @@ class Batcher:
     async def _run(self, scorer: Scorer, batch: _Waiting) -> None:
         loop = asyncio.get_running_loop()
         try:
-            rows = split_rows(await loop.run_in_executor(self._executor, scorer.score, list(batch)))
+            rows = await loop.run_in_executor(self._executor, _score_each, scorer, list(batch))
         except asyncio.CancelledError:
             for future in batch.values():
                 future.cancel()
@@ -73,3 +73,11 @@ class Batcher:
         for future, row in zip(batch.values(), rows, strict=True):
             if not future.done():
                 future.set_result(row)
+
+
+def _score_each(scorer: Scorer, texts: list[str]) -> list[Scores]:
+    scores = scorer.score(texts)
+    for rows in (len(scores.probabilities), len(scores.in_scope)):
+        if rows != len(texts):
+            raise RuntimeError(f"strategy {scorer.strategy!r} returned {rows} rows of scores for {len(texts)} texts")
+    return split_rows(scores)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 
 from graph.model_graph import ModelGraph
@@ -15,6 +16,8 @@ from router.policy import Policy
 from router.types import Candidate, Decision, Excluded, Scores, Utility
 
 TOOL_REASON = "takes typed arguments; a plan can fill them"
+MOST_TAKERS = 256
+"""Of very many nodes, how many share an attachment that comes without text: the first by name."""
 _NONE: Mapping[NodeName, str] = MappingProxyType({})
 
 
@@ -59,9 +62,11 @@ def decide(
     than to fit the best expert. Without a default node, an out-of-scope call gets no node.
 
     An attachment without text is decided by modality alone: nodes that take all of it share the probability.
+
+    Where the scores are a shortlist, only its nodes and the default are looked at, and only they can be in `excluded`.
     """
     policy = policy.preferring(call.context.prefer)
-    found = _sort_out(graph, call, {**_over_budget(graph, policy), **excluded})
+    found = _sort_out(_considered(scores, graph, call, excluded), graph, call, policy, excluded)
     if call.attachments and Modality.TEXT not in call.modalities:
         probabilities = {name: 1.0 / len(found.eligible) for name in found.eligible}
         in_scope = 1.0 if found.eligible else 0.0
@@ -86,22 +91,36 @@ def decide(
     )
 
 
-def _sort_out(graph: ModelGraph, call: Call, excluded: Mapping[NodeName, str]) -> _Field:
+def _considered(scores: Scores, graph: ModelGraph, call: Call, excluded: Mapping[NodeName, str]) -> Iterable[NodeSpec]:
+    """Return the nodes to look at: all, or of very many those that come into question."""
+    if not scores.shortlisted:
+        return graph
+    names: Iterable[NodeName] = scores.labels
+    if call.attachments and Modality.TEXT not in call.modalities:
+        names = islice((name for name in graph.feeds.takers(call.modalities) if name not in excluded), MOST_TAKERS)
+    wanted = dict.fromkeys([*names, graph.default])
+    return [graph[name] for name in wanted if name is not None and name in graph]
+
+
+def _sort_out(
+    considered: Iterable[NodeSpec], graph: ModelGraph, call: Call, policy: Policy, excluded: Mapping[NodeName, str]
+) -> _Field:
     eligible: dict[NodeName, Reach] = {}
     unable: dict[NodeName, str] = {}
-    unavailable = {name: reason for name, reason in excluded.items() if name in graph}
-    tools = [spec.name for spec in graph if spec.is_tool]
-    helpers = graph.without(*unavailable, *tools) if call.attachments and (unavailable or tools) else graph
-    for spec in graph:
-        if spec.is_tool:
-            unable.setdefault(spec.name, TOOL_REASON)
-            continue
-        way = reach(spec, call, helpers)
+    unavailable: dict[NodeName, str] = {}
+
+    def lacking(name: NodeName) -> str | None:
+        return excluded[name] if name in excluded else _over_budget(graph[name], policy)
+
+    for spec in considered:
+        way = TOOL_REASON if spec.is_tool else reach(spec, call, graph, lambda name: lacking(name) is not None)
         if isinstance(way, str):
             unable[spec.name] = way
-        elif spec.name not in unavailable:
+        elif (why := lacking(spec.name)) is not None:
+            unavailable[spec.name] = why
+        else:
             eligible[spec.name] = way
-    return _Field(eligible, unable, {name: why for name, why in unavailable.items() if name not in unable})
+    return _Field(eligible, unable, unavailable)
 
 
 def _condition(scores: Scores, row: int, found: _Field) -> dict[NodeName, float]:
@@ -115,15 +134,10 @@ def _condition(scores: Scores, row: int, found: _Field) -> dict[NodeName, float]
     return joint if total <= 1.0 else {name: value / total for name, value in joint.items()}
 
 
-def _over_budget(graph: ModelGraph, policy: Policy) -> dict[NodeName, str]:
-    if policy.budget is None:
-        return {}
-    prices = {spec.name: _price(spec) for spec in graph}
-    return {
-        name: f"costs {price:g} per million tokens; the budget is {policy.budget:g}"
-        for name, price in prices.items()
-        if price > policy.budget
-    }
+def _over_budget(spec: NodeSpec, policy: Policy) -> str | None:
+    if policy.budget is None or _price(spec) <= policy.budget:
+        return None
+    return f"costs {_price(spec):g} per million tokens; the budget is {policy.budget:g}"
 
 
 def _quality(scores: Scores, row: int) -> dict[NodeName, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from graph.model_graph import ModelGraph
@@ -21,12 +21,12 @@ class Reach:
 DIRECT = Reach()
 
 
-def reach(spec: NodeSpec, call: Call, helpers: ModelGraph) -> Reach | str:
+def reach(spec: NodeSpec, call: Call, graph: ModelGraph, barred: Callable[[NodeName], bool]) -> Reach | str:
     """Return the way of a call to a node, or in words why there is none.
 
     A node that takes the attachments takes the call; if it does not read text, the text only says what is wanted
-    ("transcribe this"). A node that reads text also takes attachments that a node of `helpers` accepts and passes on
-    along `feeds` edges. `helpers` must be a graph of the nodes that may be used on the way.
+    ("transcribe this"). A node that reads text also takes attachments that a model of the graph accepts and passes on
+    along `feeds` edges; `barred` says of a node that it must not be used on the way.
     """
     wanted = call.modalities
     attached = wanted - {Modality.TEXT}
@@ -39,21 +39,11 @@ def reach(spec: NodeSpec, call: Call, helpers: ModelGraph) -> Reach | str:
         return f"does not accept {_names(missing)}; it accepts {_names(spec.accepts)}"
     via: list[NodeName] = []
     for modality in sorted(missing):
-        way = _carry(modality, spec.name, helpers)
+        way = graph.feeds.carry(modality, spec.name, barred)
         if way is None:
             return f"does not accept {modality}, and no ready node that does feeds it"
         via += [name for name in way if name not in via]
     return Reach(tuple(via))
-
-
-def _carry(modality: Modality, target: NodeName, helpers: ModelGraph) -> tuple[NodeName, ...] | None:
-    """Return the nodes before `target` on the shortest way from a node that accepts the modality."""
-    ways = [
-        path[:-1]
-        for source in sorted(spec.name for spec in helpers.accepting(modality))
-        if source != target and target in helpers and (path := helpers.path(source, target))
-    ]
-    return min(ways, key=len, default=None)
 
 
 def _names(modalities: Iterable[Modality]) -> str:

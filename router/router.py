@@ -19,7 +19,8 @@ from router.choice.quality import QualityModel, fit_quality
 from router.choice.scorer import QualityScorer
 from router.decide import decide
 from router.policy import Policy
-from router.scorers.strategies import make_scorer
+from router.scorers.indexed import IndexedScorer
+from router.scorers.strategies import chosen_strategy, make_scorer
 from router.scores import empty_scores, join_rows
 from router.types import Decision, Encoder, Rewriter, Scorer, Scores
 
@@ -28,6 +29,8 @@ FOLLOW_UP_WORDS = 5
 """A last message this short ("and in Spain?") is routed together with the message before it."""
 REMEMBERED_CHARACTERS = 8000
 """Longest text whose scores and decision are remembered: requests can be megabytes long."""
+MANY_EXCLUDED = 64
+"""Exclusions up to which two calls with equal ones share a decision."""
 _NONE: Mapping[NodeName, str] = MappingProxyType({})
 _UNKNOWN: Mapping[NodeName, float] = MappingProxyType({})
 
@@ -57,7 +60,8 @@ class _Fitted:
 
     scorer: Scorer
     scores: _Recent[Scores]
-    decisions: _Recent[tuple[ModelGraph, Decision]]
+    decisions: _Recent[tuple[ModelGraph, Mapping[NodeName, str], Decision]]
+    """With what they were made for; held, so that its identity is nobody else's."""
 
 
 class Router:
@@ -105,7 +109,16 @@ class Router:
     async def fit(self, specs: Sequence[NodeSpec]) -> None:
         """Learn these nodes, in a thread; decisions go on with the old fit until the new one takes its place."""
         async with self._fitting:
-            self._use(await asyncio.to_thread(self.scorer_for, specs))
+            self._use(await asyncio.to_thread(self._learned, tuple(specs)))
+
+    def _learned(self, specs: Sequence[NodeSpec]) -> Scorer:
+        """Return a scorer of these nodes; of very many, the one in use learns what has changed."""
+        known = self._fitted.scorer if self._fitted else None
+        if isinstance(known, QualityScorer):
+            known = known.inner
+        if isinstance(known, IndexedScorer) and chosen_strategy(self.strategy, specs) == known.strategy:
+            return known.refit(specs)
+        return self.scorer_for(specs)
 
     async def learn(self, correctness: Correctness) -> None:
         """Estimate from now on, by these data, how good nodes' answers are; in a thread, and in place of any before.
@@ -134,17 +147,20 @@ class Router:
         fitted = self._fitted
         text = routing_text(call)
         policy = self._policy_of(call)
-        key = (text, call.text, call.modalities, tuple(excluded.items()), call.context.prefer)
+        # Thousands of exclusions are one object for many calls, and are told apart by it, not by their contents.
+        ruled_out: Hashable = tuple(excluded.items()) if len(excluded) <= MANY_EXCLUDED else id(excluded)
+        key = (text, call.text, call.modalities, ruled_out, call.context.prefer)
         # Latencies change from call to call: a decision that heeds them is not remembered.
         lasting = fitted is not None and not policy.latency_ms
         known = fitted.decisions.get(key) if fitted and lasting else None
         if known is not None and known[0] is graph:
-            return replace(known[1], elapsed_ms=(time.perf_counter() - began) * 1000)
+            return replace(known[2], elapsed_ms=(time.perf_counter() - began) * 1000)
         scores = await self._score_one(fitted, text) if fitted else empty_scores((), 1)
-        decision = decide(scores, 0, graph, policy, call, excluded=excluded, strategy=self.strategy)
+        strategy = fitted.scorer.strategy if fitted else self.strategy
+        decision = decide(scores, 0, graph, policy, call, excluded=excluded, strategy=strategy)
         decision = await self._rewritten(fitted, decision)
         if fitted and lasting and len(text) <= REMEMBERED_CHARACTERS:
-            fitted.decisions.put(key, (graph, decision))
+            fitted.decisions.put(key, (graph, excluded, decision))
         return replace(decision, elapsed_ms=(time.perf_counter() - began) * 1000)
 
     async def _rewritten(self, fitted: _Fitted | None, decision: Decision) -> Decision:

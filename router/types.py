@@ -28,6 +28,8 @@ class Scores:
     quality: Array | None = None
     """(texts, nodes): estimated quality of each node's answer, 0 to 1; nan where no correctness data tell. None
     without such data."""
+    shortlisted: bool = False
+    """Whether `labels` are only the nodes that come into question, of more than anyone looks at one by one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,5 +86,5 @@ def test_few_nodes_and_no_texts(strategy: str, nodes: int) -> None:
 
 
 def test_an_unknown_strategy_is_named_with_what_there_is() -> None:
-    with pytest.raises(ValueError, match="'magic'; there is embedding, keyword"):
+    with pytest.raises(ValueError, match="'magic'; there is embedding, indexed, keyword"):
         make_scorer("magic", [], _Words())

@@ -1,0 +1,218 @@
+"""`Catalogue`: the vectors of very many described nodes, changed node by node, asked for a shortlist."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from graph.spec import NodeSpec
+from graph.types import Modality, NodeName
+from router.index import NO_KEY, Storage, VectorIndex
+from router.scorers.evidence import CENTROID, DESCRIPTION, KINDS, NEAREST, NEAREST_MAX, spread
+from router.scorers.head import node_text
+from router.types import Array, Encoder
+from router.vectors import AnyArray, unit
+
+SHORTLIST = 64
+"""Nodes of each intake that a text is compared with exactly."""
+STRIDE = 128
+"""Keys of the index that belong to one node: its description is the first, its examples follow."""
+WIDEST = 4096
+"""Most vectors asked of an index where many of the nearest belong to few nodes."""
+BATCH = 4096
+"""Nodes encoded and added together."""
+SAME = 0.9999
+"""Similarity from which an example counts as the text itself."""
+
+Intake: TypeAlias = tuple[bool, frozenset[Modality]]
+"""Whether a node is a tool, and what it accepts. Each intake has an index of its own, so that a hundred thousand tools
+never crowd the few models that could take a chat out of its shortlist."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    number: int
+    """Never used again for another node."""
+    lesson: int
+    """Digest of all that is learned of the node."""
+    intake: Intake
+
+
+@dataclass(frozen=True, slots=True)
+class _Examples:
+    count: int
+    total: Array
+    """Sum of the vectors of the description and all examples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """The nodes nearest to one text, and the evidence for each."""
+
+    names: tuple[NodeName, ...]
+    evidence: AnyArray
+    """(nodes, kinds of evidence)."""
+    centroids: Array
+    """(nodes, dimensions)."""
+
+
+class Catalogue:
+    """Very many nodes. `update` may run in one thread while others ask for shortlists."""
+
+    def __init__(self, encoder: Encoder, storage: Storage = "f16") -> None:
+        self._encoder = encoder
+        self._storage: Storage = storage
+        self._changing = threading.Lock()
+        self._entries: dict[NodeName, _Entry] = {}
+        self._names: dict[int, NodeName] = {}
+        self._examples: dict[int, _Examples] = {}
+        self._indexes: dict[Intake, VectorIndex] = {}
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def names(self) -> tuple[NodeName, ...]:
+        """Names of all nodes, sorted."""
+        return tuple(sorted(self._entries))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the indexes take."""
+        return sum(index.memory_bytes for index in self._indexes.values())
+
+    def number(self, name: NodeName) -> int | None:
+        """Return the number of a node; None if it is not there."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.number
+
+    def update(self, specs: Sequence[NodeSpec]) -> int:
+        """Make these the nodes, touching only what is new, changed or gone; return how many nodes that were."""
+        with self._changing:
+            wanted = {spec.name: spec for spec in specs}
+            gone = [name for name in self._entries if name not in wanted]
+            changed = [spec for spec in wanted.values() if self._is_new(spec)]
+            changed.sort(key=lambda spec: spec.name)
+            for start in range(0, len(changed), BATCH):
+                self._put(changed[start : start + BATCH])
+            for name in gone:
+                self._drop(self._entries.pop(name))
+            return len(changed) + len(gone)
+
+    def _is_new(self, spec: NodeSpec) -> bool:
+        known = self._entries.get(spec.name)
+        return known is None or known.lesson != _lesson(spec)
+
+    def _put(self, specs: Sequence[NodeSpec]) -> None:
+        """Encode first: where that fails, nothing has changed."""
+        examples = [sorted(set(spec.examples)) for spec in specs]
+        vectors = self._encoder.encode([*map(node_text, specs), *(text for own in examples for text in own)])
+        keys: dict[Intake, list[int]] = {}
+        rows: dict[Intake, list[int]] = {}
+        after = len(specs)
+        for row, (spec, own) in enumerate(zip(specs, examples, strict=True)):
+            entry = _Entry(self._next, _lesson(spec), _intake(spec))
+            self._next += 1
+            chosen = [row, *(after + i for i in spread(len(own), NEAREST_MAX).tolist())] if own else [row]
+            rows.setdefault(entry.intake, []).extend(chosen)
+            keys.setdefault(entry.intake, []).extend(entry.number * STRIDE + i for i in range(len(chosen)))
+            if own:
+                total = vectors[row] + vectors[after : after + len(own)].sum(axis=0)
+                self._examples[entry.number] = _Examples(len(chosen) - 1, total)
+            after += len(own)
+            self._names[entry.number] = spec.name
+            if (old := self._entries.get(spec.name)) is not None:
+                self._drop(old)
+            self._entries[spec.name] = entry
+        for intake, own_keys in keys.items():
+            index = self._indexes.setdefault(intake, VectorIndex(vectors.shape[1], self._storage))
+            index.add(np.array(own_keys), vectors[rows[intake]])
+
+    def _drop(self, entry: _Entry) -> None:
+        self._names.pop(entry.number, None)
+        count = 1 + self._count(entry.number)
+        self._indexes[entry.intake].remove(entry.number * STRIDE + np.arange(count))
+        self._examples.pop(entry.number, None)
+
+    def _count(self, number: int) -> int:
+        known = self._examples.get(number)
+        return known.count if known else 0
+
+    def shortlists(self, vectors: Array, *, unseen: bool = False) -> list[Shortlist]:
+        """Return the nearest nodes of every intake for each text, with exact evidence.
+
+        With `unseen`, an example that is the text itself is looked over, as if it had never been given.
+        """
+        found: list[list[tuple[VectorIndex, list[int]]]] = [[] for _ in vectors]
+        for index in list(self._indexes.values()):
+            for row, numbers in enumerate(self._nearest(index, vectors)):
+                found[row].append((index, numbers))
+        return [self._compare(vector, near, unseen) for vector, near in zip(vectors, found, strict=True)]
+
+    def _nearest(self, index: VectorIndex, vectors: Array) -> list[list[int]]:
+        count = 2 * SHORTLIST if self._examples else SHORTLIST
+        keys, _ = index.search(vectors, min(count, len(index)))
+        return [self._owners(index, vectors[row : row + 1], own) for row, own in enumerate(keys)]
+
+    def _owners(self, index: VectorIndex, vector: Array, keys: AnyArray) -> list[int]:
+        """Return the nodes that keys belong to, best first; ask for more keys where they belong to too few."""
+        while True:
+            owners = list(dict.fromkeys((keys[keys != NO_KEY] // STRIDE).tolist()))
+            if len(owners) >= SHORTLIST or len(keys) >= min(len(index), WIDEST):
+                return owners[:SHORTLIST]
+            keys = index.search(vector, min(len(index), WIDEST, 4 * len(keys)))[0][0]
+
+    def _compare(self, vector: Array, near: Iterable[tuple[VectorIndex, list[int]]], unseen: bool) -> Shortlist:
+        numbers: list[int] = []
+        rows: list[Array] = []
+        for index, own in near:
+            counts = [1 + self._count(number) for number in own]
+            keys = np.array([n * STRIDE + i for n, count in zip(own, counts, strict=True) for i in range(count)])
+            there, vectors = index.vectors(keys)
+            numbers += (keys[there] // STRIDE).tolist()
+            rows.append(vectors)
+        if not numbers:
+            return Shortlist((), np.zeros((0, KINDS), np.float32), np.zeros((0, len(vector)), np.float32))
+        return self._gathered(vector, np.array(numbers), np.concatenate(rows), unseen)
+
+    def _gathered(self, vector: Array, numbers: AnyArray, prototypes: Array, unseen: bool) -> Shortlist:
+        starts = np.flatnonzero(np.diff(numbers, prepend=NO_KEY))
+        similar = prototypes @ vector
+        descriptions = similar[starts]
+        if unseen:
+            itself = similar > SAME
+            itself[starts] = False
+            similar = np.where(itself, -1.0, similar)
+        owners = numbers[starts].tolist()
+        centroids = prototypes[starts].copy()
+        for row, number in enumerate(owners):
+            if (own := self._examples.get(number)) is not None:
+                centroids[row] = own.total
+        if unseen:
+            mine = np.isin(owners, numbers[itself])
+            centroids[mine] -= vector
+        centroids = unit(centroids)
+        evidence = np.zeros((len(owners), KINDS), dtype=np.float32)
+        evidence[:, NEAREST] = np.maximum.reduceat(similar, starts)
+        evidence[:, CENTROID] = centroids @ vector
+        evidence[:, DESCRIPTION] = descriptions
+        names = [self._names.get(number) for number in owners]
+        kept = sorted((name, row) for row, name in enumerate(names) if name is not None)
+        order = [row for _, row in kept]
+        return Shortlist(tuple(name for name, _ in kept), evidence[order], centroids[order])
+
+
+def _intake(spec: NodeSpec) -> Intake:
+    return spec.is_tool, spec.accepts
+
+
+def _lesson(spec: NodeSpec) -> int:
+    """Return a digest of what is learned of a node."""
+    said = "\0".join([spec.description, str(spec.is_tool), *sorted(spec.accepts), *sorted(set(spec.examples))])
+    return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "little")
