@@ -6,8 +6,10 @@ import asyncio
 import logging
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
+from deployments.feedback import FeedbackLog
 from deployments.heap import spare_the_collector
 from deployments.invoke.breaker import CircuitBreaker
 from deployments.invoke.stack import Policies, compose
@@ -32,6 +34,7 @@ from graph.spec import NodeSpec
 from graph.stores import make_store
 from graph.tracing import traced
 from graph.types import NodeName
+from router.choice.correctness import read_correctness
 from router.encoders import load_encoder
 from router.gate import GateReport
 from router.planners.learned import LearnedPlanner
@@ -56,12 +59,16 @@ class Gateway:
         self.ready = False
         self._controller = controller
         self._placement = Placement(self.kinds, settings)
-        self.router = Router(_encoder(settings), _policy(settings), strategy=settings.strategy)
+        self.router = Router(
+            _encoder(settings), _policy(settings), strategy=settings.strategy, latency=self.metrics.latencies.of
+        )
         self.traffic = Traffic(settings.recent_requests, shared=self.store if settings.recent_in_store else None)
         self._gate = RegistrationGate(self.router.scorer_for, settings, self.traffic.recent)
+        self.feedback = FeedbackLog(self.store, self.traffic)
         self.router_versions = RouterVersions(self.store)
         self._watcher: asyncio.Task[None] | None = None
         self._flags: asyncio.Task[None] | None = None
+        self._learning: asyncio.Task[None] | None = None
         self._telemetry = configure_telemetry(
             service_name="modelyard",
             otlp_endpoint=settings.otlp_endpoint,
@@ -80,6 +87,7 @@ class Gateway:
             graph=self._graph,
             usable=lambda node, call: self.orchestrator.usable(node, call),
             on_fallback=self.metrics.fell_back,
+            on_judged=self.metrics.judged,
             max_attempts=settings.max_attempts,
             breaker=self._breaker,
             observers=(
@@ -129,11 +137,20 @@ class Gateway:
         self.runs.open()
         self.traffic.open()
         self._watcher = asyncio.create_task(self._watch())
+        if self.settings.quality_data is not None:
+            self._learning = asyncio.create_task(self._learn_quality(self.settings.quality_data))
+
+    async def _learn_quality(self, path: Path) -> None:
+        """Learn from correctness data, beside the requests that are already served."""
+        try:
+            await self.router.learn(await asyncio.to_thread(read_correctness, path))
+        except Exception:  # a boundary: nodes are chosen by probability alone, as if there were no such data
+            log.exception("the quality of nodes could not be learned from %s", path)
 
     async def stop(self) -> None:
         """Let runs in flight finish, then let go of everything."""
         self.ready = False
-        for task in (self._watcher, self._flags):
+        for task in (self._watcher, self._flags, self._learning):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

@@ -29,15 +29,18 @@ class Latencies:
         self._estimates: dict[NodeName, _Estimate] = {}
 
     def add(self, node: NodeName, first_s: float | None, total_s: float) -> None:
-        """Take the seconds of one call that succeeded; without a first piece, the whole stands for it."""
-        first_ms, total_ms = 1000 * (total_s if first_s is None else first_s), 1000 * total_s
+        """Take the seconds of one call that succeeded.
+
+        An answer that was not streamed has no first piece (None); until one was, the whole stands for it.
+        """
         now = self._clock()
         known = self._estimates.get(node)
         if known is None or now - known.at > KEPT_S:
-            self._estimates[node] = _Estimate(first_ms, total_ms, now)
-            return
-        known.first_ms += NEWEST_SHARE * (first_ms - known.first_ms)
-        known.total_ms += NEWEST_SHARE * (total_ms - known.total_ms)
+            known = _Estimate(1000 * (total_s if first_s is None else first_s), 1000 * total_s, now)
+            self._estimates[node] = known
+        if first_s is not None:
+            known.first_ms += NEWEST_SHARE * (1000 * first_s - known.first_ms)
+        known.total_ms += NEWEST_SHARE * (1000 * total_s - known.total_ms)
         known.at = now
 
     def of(self, call: Call) -> Mapping[NodeName, float]:

@@ -117,6 +117,7 @@ class Metrics:
         else:
             series.duration.observe(elapsed)
             series.ok.inc()
+            self.latencies.add(spec.name, seen.time_to_first_chunk if call.stream else None, elapsed)
         if call.stream and (first := seen.time_to_first_chunk) is not None:
             series.first_token.observe(first)
         if seen.usage is not None:

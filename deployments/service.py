@@ -25,6 +25,7 @@ from graph.node import installed_kinds
 from graph.registry import Registry
 from graph.spec import NodeSpec
 from graph.stores import make_store
+from router.choice.correctness import ChoiceDataError, read_correctness
 
 EventKind = Literal["starting", "ray", "gateway", "node", "ready", "stopping", "stopped", "warning", "error"]
 LOOK_EVERY_S = 0.3
@@ -77,6 +78,11 @@ def serve_forever(settings: Settings, on_event: OnEvent) -> int:
 def _read_specs(settings: Settings) -> tuple[NodeSpec, ...]:
     loaded = load_paths(settings.nodes, installed_kinds())
     problems = [*loaded.problems, *ModelGraph(loaded.specs).problems()]
+    if settings.quality_data is not None:
+        try:
+            read_correctness(settings.quality_data)
+        except ChoiceDataError as error:
+            problems.append(Problem("settings", "quality_data", str(error)))
     if problems:
         raise InvalidSpec(problems)
     return loaded.specs

@@ -51,6 +51,8 @@ class Settings(BaseModel):
     """How much of the probability a node may lose for being the dearest."""
     latency_weight: float = Field(0.0, ge=0)
     """How much of the probability a node may lose for being the slowest."""
+    quality_data: Path | None = None
+    """Correctness rows, `{"text", "scores": {node: 0..1}}` each: nodes are then chosen by their estimated quality."""
     planner_node: str | None = None
     """Chat node that writes plans; without one the learned planner does."""
     max_body_bytes: int = Field(32 * 2**20, ge=1024)
@@ -107,6 +109,11 @@ class Settings(BaseModel):
         if scheme == "sqlite" and separator and path and not path.startswith("/"):
             return f"sqlite:////{str(Path(path).resolve()).lstrip('/')}"
         return url
+
+    @field_validator("quality_data")
+    @classmethod
+    def _found_anywhere(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.resolve()
 
     @field_validator("nodes")
     @classmethod

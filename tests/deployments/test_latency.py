@@ -26,6 +26,9 @@ def test_the_estimate_follows_what_is_seen_without_leaping() -> None:
     latencies.add("a", 0.1, 1.0)
     latencies.add("a", 0.1, 11.0)
     assert latencies.of(chat())["a"] == pytest.approx(2000)
+    assert latencies.of(chat(stream=True))["a"] == pytest.approx(100)
+    latencies.add("a", None, 2.0)  # not streamed: says nothing of the first piece
+    assert latencies.of(chat(stream=True))["a"] == pytest.approx(100)
     for _ in range(60):
         latencies.add("a", 0.1, 3.0)
     assert latencies.of(chat())["a"] == pytest.approx(3000, rel=0.01)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from gateway_service import Start
 from deployments.api.preferences import parse_preferences
 from graph.errors import InvalidRequest
 from graph.preferences import NAMED, Preferences
+from graph.spec import Cascade, Edges
 
 DEAR = spec("dear", examples=["translate the poem", "translate this poem"], cost={"output_per_million": 10})
 CHEAP = spec("cheap", examples=["translate the letter", "translate this letter"], cost={"output_per_million": 1})
@@ -114,3 +117,26 @@ async def test_chat_is_routed_by_the_preference(start: Start) -> None:
     wrong = await service.http.post("/v1/chat/completions", json=body, headers={"x-modelyard-prefer": "cheap"})
     assert wrong.status_code == 400
     assert wrong.json()["error"]["param"] == "x-modelyard-prefer" and "'cheap'" in wrong.json()["error"]["message"]
+
+
+async def test_correctness_data_and_cascades_at_serving(start: Start, tmp_path: Path) -> None:
+    rows = [{"text": f"translate the poem {n}", "scores": {"dear": 0, "cheap": 1}} for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    unsure = CHEAP.model_copy(update={"edges": Edges(escalates=("dear",)), "cascade": Cascade(must_not_match="poem")})
+    service = await start(DEAR, unsure, min_probability=0, quality_data=tmp_path / "rows.jsonl")
+    await service.gateway._learning  # type: ignore[misc]
+    route = (await service.http.post("/v1/route", json={"input": "translate the poem"})).json()
+    assert route["node"] == "cheap"
+    assert {item["node"]: round(item["quality"]) for item in route["candidates"]} == {"cheap": 1, "dear": 0}
+    for stream in (False, True):
+        body = {"messages": [{"role": "user", "content": "translate the poem"}], "stream": stream}
+        answer = await service.http.post("/v1/chat/completions", json=body)
+        assert answer.headers["x-modelyard-node"] == "dear"
+        assert answer.headers["x-modelyard-escalated"] == "cheap"
+        assert "cheap: " not in answer.text and "dear:" in answer.text
+    metrics = (await service.http.get("/metrics")).text
+    assert 'modelyard_cascades_total{failed_check="must_not_match",modelyard_node="cheap"} 2.0' in metrics
+    # What was seen of nodes' latency is what a caller in a hurry is served by.
+    prefer = {"headers": {"x-modelyard-prefer": "latency=1"}}
+    route = (await service.http.post("/v1/route", json={"input": "translate the poem"}, **prefer)).json()
+    assert any(item["utility"]["latency"] == 1.0 for item in route["candidates"])
