@@ -13,9 +13,9 @@ import numpy as np
 from router.types import Array
 
 PROMPT = "Query: {text}\nTopic:"
-MAX_TOKENS = 160
+MAX_TOKENS = 128
 """Longest prompt; of a longer one the beginning and the end are read, where requests say what they want."""
-TAIL_TOKENS = 40
+TAIL_TOKENS = 32
 MAX_CHARACTERS = 4000
 """Of a longer text the beginning and the end are tokenized: tokenizing megabytes would take seconds."""
 BATCH = 16

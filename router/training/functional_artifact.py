@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from graph.types import NodeName
 from router.causal_model import CausalModel, load_causal_model
-from router.functional_card import FunctionalCard, read_card, read_head, write_artifact_head
+from router.functional_card import CARD, FunctionalCard, read_card, read_head, write_artifact_head
 from router.scorers.functional_head import FunctionalHead
 from router.training.functional_data import Lesson, token_of
 from router.training.functional_tokens import Progress, TrainingOptions, train_functional_tokens
@@ -97,9 +98,14 @@ def _card(model: CausalModel, head: FunctionalHead, **facts: Any) -> FunctionalC
 
 
 def _write(out: Path, model: CausalModel, head: FunctionalHead, card: FunctionalCard) -> None:
+    """Write beside what may be there, then file by file in its place; the card comes last, so a new one is whole."""
     out.mkdir(parents=True, exist_ok=True)
-    model.save(out)
-    write_artifact_head(out, card, head)  # last: a folder with a card is whole
+    with tempfile.TemporaryDirectory(dir=out, prefix=".new-") as name:
+        new = Path(name)
+        model.save(new)
+        write_artifact_head(new, card, head)
+        for file in sorted(new.iterdir(), key=lambda file: file.name == CARD):
+            file.replace(out / file.name)
 
 
 def _data_hash(nodes: Mapping[NodeName, str], lessons: Sequence[Lesson], earlier: str = "") -> str:
