@@ -25,6 +25,7 @@ from deployments.settings import Settings
 from deployments.snapshot import Snapshot
 from deployments.telemetry import configure_telemetry
 from deployments.traffic import Traffic
+from deployments.trained_router import TrainedRouter
 from graph.executor import ExecutionLimits
 from graph.journal import RunJournal
 from graph.model_graph import ModelGraph
@@ -69,6 +70,9 @@ class Gateway:
         self._watcher: asyncio.Task[None] | None = None
         self._flags: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
+        folder = settings.router_artifact
+        self._trained = TrainedRouter(folder, self.router, self._refit) if folder is not None else None
+        self._retraining: asyncio.Task[None] | None = None
         self._telemetry = configure_telemetry(
             service_name="modelyard",
             otlp_endpoint=settings.otlp_endpoint,
@@ -136,6 +140,9 @@ class Gateway:
         await self.store.open()
         self.runs.open()
         self.traffic.open()
+        if self._trained is not None:
+            await self._trained.load()
+            self._retraining = asyncio.create_task(self._trained.follow())
         self._watcher = asyncio.create_task(self._watch())
         if self.settings.quality_data is not None:
             self._learning = asyncio.create_task(self._learn_quality(self.settings.quality_data))
@@ -150,7 +157,7 @@ class Gateway:
     async def stop(self) -> None:
         """Let runs in flight finish, then let go of everything."""
         self.ready = False
-        for task in (self._watcher, self._flags, self._learning):
+        for task in (self._watcher, self._flags, self._learning, self._retraining):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -194,6 +201,13 @@ class Gateway:
             self._flags = asyncio.create_task(self._gate.log_flags(learned))
         self.ready = True
         if new:
+            await self._number(learned)
+
+    async def _refit(self) -> None:
+        """Fit the router anew to the nodes that it has, by what it is now."""
+        if self.ready:
+            learned = self.routable()
+            await self.router.fit(learned)
             await self._number(learned)
 
     async def _number(self, learned: list[NodeSpec]) -> None:

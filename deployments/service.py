@@ -18,13 +18,14 @@ from deployments.logs import configure_logging
 from deployments.models import resolve_model
 from deployments.ray_host import RayHost, port_owner
 from deployments.settings import Settings
-from graph.errors import InvalidSpec, ModelyardError, Problem
+from graph.errors import InvalidRequest, InvalidSpec, ModelyardError, Problem
 from graph.loader import load_paths
 from graph.model_graph import ModelGraph
 from graph.node import installed_kinds
 from graph.registry import Registry
 from graph.spec import NodeSpec
 from graph.stores import make_store
+from router.artifact import read_card
 from router.choice.correctness import ChoiceDataError, read_correctness
 
 EventKind = Literal["starting", "ray", "gateway", "node", "ready", "stopping", "stopped", "warning", "error"]
@@ -83,6 +84,11 @@ def _read_specs(settings: Settings) -> tuple[NodeSpec, ...]:
             read_correctness(settings.quality_data)
         except ChoiceDataError as error:
             problems.append(Problem("settings", "quality_data", str(error)))
+    if settings.router_artifact is not None:
+        try:
+            read_card(settings.router_artifact)
+        except InvalidRequest as error:
+            problems.append(Problem("settings", "router_artifact", error.message))
     if problems:
         raise InvalidSpec(problems)
     return loaded.specs

@@ -45,6 +45,8 @@ class Settings(BaseModel):
     """Sentence encoder: `hf://…`, `pkg://…` or a folder; `auto` takes an installed MiniLM package, else the hub's."""
     encoder_tokenizer: str | None = None
     """Folder of the tokenizer, for an ONNX encoder that has none of its own."""
+    router_artifact: Path | None = None
+    """Folder that `modelyard train router` wrote; requests are then routed by it, and by a newer one in its place."""
     min_probability: float = Field(0.5, ge=0, le=1)
     """Below this probability of being in scope, a request goes to the default node."""
     cost_weight: float = Field(0.0, ge=0)
@@ -110,7 +112,7 @@ class Settings(BaseModel):
             return f"sqlite:////{str(Path(path).resolve()).lstrip('/')}"
         return url
 
-    @field_validator("quality_data")
+    @field_validator("quality_data", "router_artifact")
     @classmethod
     def _found_anywhere(cls, path: Path | None) -> Path | None:
         return None if path is None else path.resolve()

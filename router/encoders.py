@@ -82,7 +82,7 @@ class SentenceTransformerEncoder(_LazyEncoder):
 
 
 class OnnxEncoder(_LazyEncoder):
-    """A folder with `model.onnx` of a BERT-like encoder, mean pooled; needs no torch.
+    """A folder with `model.onnx` of a BERT-like encoder; needs no torch. Token vectors are mean pooled.
 
     The tokenizer is `tokenizer.json` beside the model or in the folder given as `tokenizer`.
     """
@@ -120,7 +120,8 @@ class OnnxEncoder(_LazyEncoder):
         ids = np.array([tokenizer.encode(text).ids], dtype=np.int64)
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         (hidden, *_) = session.run(None, {key: value for key, value in inputs.items() if key in names})
-        return np.asarray(hidden[0].mean(axis=0), dtype=np.float32)
+        pooled = hidden[0] if hidden.ndim == 2 else hidden[0].mean(axis=0)
+        return np.asarray(pooled, dtype=np.float32)
 
 
 class StaticEncoder(_LazyEncoder):

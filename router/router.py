@@ -21,6 +21,7 @@ from router.decide import decide
 from router.policy import Policy
 from router.scorers.indexed import IndexedScorer
 from router.scorers.strategies import chosen_strategy, make_scorer
+from router.scorers.trained import TrainedScorer
 from router.scores import empty_scores, join_rows
 from router.types import Decision, Encoder, Rewriter, Scorer, Scores
 
@@ -86,6 +87,7 @@ class Router:
         self._encoder = encoder
         self._cache_size = cache_size
         self._quality: QualityModel | None = None
+        self._trained: TrainedScorer | None = None
         self._latency = latency
         self._rewrite = rewrite
         self._batcher = Batcher()
@@ -104,7 +106,13 @@ class Router:
 
     def scorer_for(self, specs: Sequence[NodeSpec]) -> Scorer:
         """Return a scorer that knows these nodes, as `fit` would take it, without using it. Blocks."""
+        if self._trained is not None:
+            return self._trained.for_nodes(specs)
         return make_scorer(self.strategy, tuple(specs), self._encoder)
+
+    def adopt(self, trained: TrainedScorer, name: str) -> None:
+        """Score by a trained router from the next `fit` on; `name` is then the strategy's."""
+        self._trained, self.strategy = trained, name
 
     async def fit(self, specs: Sequence[NodeSpec]) -> None:
         """Learn these nodes, in a thread; decisions go on with the old fit until the new one takes its place."""
@@ -116,7 +124,8 @@ class Router:
         known = self._fitted.scorer if self._fitted else None
         if isinstance(known, QualityScorer):
             known = known.inner
-        if isinstance(known, IndexedScorer) and chosen_strategy(self.strategy, specs) == known.strategy:
+        indexed = self._trained is None and chosen_strategy(self.strategy, specs)
+        if isinstance(known, IndexedScorer) and indexed == known.strategy:
             return known.refit(specs)
         return self.scorer_for(specs)
 

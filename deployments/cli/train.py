@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 import typer
 
+from deployments.cli.train_router import router
+
 HELP = "Train an artefact from labelled rows, without a service."
 
 
 def build_train_app() -> typer.Typer:
     """Return the commands of `train`."""
     app = typer.Typer(no_args_is_help=True, help=HELP)
-    commands: dict[str, Callable[..., None]] = {}
+    commands: dict[str, Callable[..., None]] = {"router": router}
     for name, command in commands.items():
         app.command(name)(command)
     return app

@@ -1,0 +1,154 @@
+"""The folder of a trained router: `card.json`, `router.safetensors`, `tokenizer.json`, `encoder.onnx`. No pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graph.errors import InvalidRequest
+from router.calibration import Scope
+from router.encoders import load_encoder
+from router.scorers.label_space import LabelSpace
+from router.scorers.static_stage import NgramEncoder, load_tokenizer
+from router.scorers.trained import TrainedScorer
+from router.scorers.two_stage import Stage, TwoStage, WordHead
+from router.vectors import AnyArray
+
+FORMAT = 1
+CARD, ARRAYS, TOKENIZER, ENCODER = "card.json", "router.safetensors", "tokenizer.json", "encoder.onnx"
+LARGE = 4096
+"""Arrays of more numbers than this are stored with 16 bits a number."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RouterArtifact:
+    """A trained router and its card."""
+
+    scorer: TrainedScorer
+    card: Mapping[str, Any]
+
+
+def save_artifact(artifact: RouterArtifact, folder: Path) -> None:
+    """Write the artefact; the encoder and the tokenizer are in the folder already. The card comes last.
+
+    Whoever watches the folder may therefore take a new card for a whole new artefact.
+    """
+    from safetensors.numpy import save_file
+
+    arrays = {name: _small(value) for name, value in _arrays(artifact.scorer.model).items()}
+    _replace(folder / ARRAYS, lambda path: save_file(arrays, path))
+    card = {"format": FORMAT, "labels": list(artifact.scorer.labels), **artifact.card}
+    text = json.dumps(card, ensure_ascii=False, indent=2) + "\n"
+    _replace(folder / CARD, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Read and check the card alone. Raises `InvalidRequest` that says what is wrong with the folder."""
+    missing = [name for name in (CARD, ARRAYS, TOKENIZER, ENCODER) if not (folder / name).is_file()]
+    if missing:
+        raise _broken(
+            folder, f"has no {', '.join(missing)}; a trained router is a folder that `modelyard train router` writes"
+        )
+    try:
+        card = json.loads((folder / CARD).read_bytes())
+    except ValueError as error:
+        raise _broken(folder, f"{CARD} is no JSON: {error}") from None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        found = card.get("format") if isinstance(card, dict) else None
+        raise _broken(folder, f"{CARD} has format {found!r}; this version reads format {FORMAT}")
+    labels = card.get("labels")
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        raise _broken(folder, f"{CARD} names no labels")
+    if not isinstance(card.get("escalate_below"), (int, float)):
+        raise _broken(folder, f"{CARD} has no escalate_below")
+    return card
+
+
+def load_artifact(folder: Path, *, threads: int = 1) -> RouterArtifact:
+    """Load an artefact; its encoder is loaded too, so that a broken one shows here.
+
+    Raises `InvalidRequest` that says what is missing, unknown or corrupt.
+    """
+    card = read_card(folder)
+    arrays = _read_arrays(folder)
+    labels = tuple(card["labels"])
+    try:
+        tokenizer = load_tokenizer((folder / TOKENIZER).read_text(encoding="utf-8"))
+        encoder = load_encoder(folder / ENCODER, threads=threads, cache=0)
+        width = encoder.encode(["a"]).shape[1]
+    except Exception as error:  # tokenizers and onnxruntime raise classes of their own for a corrupt file
+        raise _broken(folder, f"{TOKENIZER} or {ENCODER} cannot be read: {error}") from error
+    try:
+        model = _model(arrays, tokenizer, encoder, float(card["escalate_below"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(folder, f"{ARRAYS} lacks {error}") from error
+    if not len(labels) == len(model.head) == model.space.size or model.space.weights.shape[1] != width:
+        raise _broken(folder, f"{CARD}, {ARRAYS} and {ENCODER} do not belong together")
+    return RouterArtifact(TrainedScorer(labels, model), card)
+
+
+def _arrays(model: TwoStage) -> dict[str, AnyArray]:
+    found: dict[str, AnyArray] = {
+        "static.tokens": model.static.tokens,
+        "static.pairs": model.static.pairs,
+        "static.vectors": model.static.vectors,
+        "static.head": model.head,
+        "words.table": model.words.table,
+        "words.squares": model.words.squares,
+        "words.bias": model.words.bias,
+    }
+    found |= {f"space.{name}": value for name, value in model.space.arrays().items()}
+    for name, stage in (("first", model.first), ("second", model.second)):
+        scope = stage.scope
+        found[f"{name}.weights"] = stage.weights
+        found[f"{name}.scope"] = np.stack([scope.centre, scope.scale, scope.weights]).astype(np.float32)
+        found[f"{name}.bias"] = np.array([scope.bias], dtype=np.float32)
+    return found
+
+
+def _model(arrays: Mapping[str, AnyArray], tokenizer: Any, encoder: Any, escalate_below: float) -> TwoStage:
+    space = {name.partition(".")[2]: value for name, value in arrays.items() if name.startswith("space.")}
+    return TwoStage(
+        NgramEncoder(tokenizer, arrays["static.tokens"], arrays["static.pairs"], arrays["static.vectors"]),
+        arrays["static.head"],
+        WordHead(arrays["words.table"], arrays["words.squares"], arrays["words.bias"]),
+        encoder,
+        LabelSpace(**space),
+        *(
+            Stage(arrays[f"{name}.weights"], Scope(*arrays[f"{name}.scope"], float(arrays[f"{name}.bias"][0])))
+            for name in ("first", "second")
+        ),
+        escalate_below=escalate_below,
+    )
+
+
+def _small(array: AnyArray) -> AnyArray:
+    exact = array.size <= LARGE or array.dtype.kind != "f" or array.shape[0] == array.shape[-1]
+    return np.ascontiguousarray(array if exact else array.astype(np.float16))
+
+
+def _read_arrays(folder: Path) -> dict[str, AnyArray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(folder / ARRAYS)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise _broken(folder, f"{ARRAYS} cannot be read: {error}") from error
+    return {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in arrays.items()}
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Write a file beside the old one, then put it in its place: a reader sees the one or the other."""
+    new = path.with_name(f".{path.name}.new")
+    write(new)
+    new.replace(path)
+
+
+def _broken(folder: Path, why: str) -> InvalidRequest:
+    return InvalidRequest(f"{folder} is no trained router: {why}", param="router_artifact")

@@ -1,0 +1,154 @@
+"""The two stages of the trained router: static vectors first, the sentence encoder for what they are unsure of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from router.calibration import Scope, softmax
+from router.scorers.label_space import KINDS, LabelSpace
+from router.scorers.static_stage import NgramEncoder
+from router.types import Array, Encoder
+from router.vectors import AnyArray, unit
+
+FIRST_KINDS = ("static", "words")
+SECOND_KINDS = (*KINDS, *FIRST_KINDS)
+FIRST_FEATURES = ("logit", "energy", "margin", "cosine", "known")
+SECOND_FEATURES = (*FIRST_FEATURES, "neighbours", "mahalanobis")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordHead:
+    """A linear model over TF-IDF of tokens and token pairs, as a table to look rows up in."""
+
+    table: Array
+    """(features, labels)."""
+    squares: Array
+    """(features,) squared inverse document frequency, for a text's length."""
+    bias: Array
+    """(labels,)."""
+
+    def score(self, features: Sequence[AnyArray]) -> Array:
+        """Return (texts, labels) of texts given by their features."""
+        found = np.tile(self.bias, (len(features), 1))
+        for row, own in enumerate(features):
+            rows = np.unique(own)
+            found[row] += self.table[rows].sum(axis=0) / max(1e-6, float(np.sqrt(self.squares[rows].sum())))
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """How the evidence of a stage becomes probabilities."""
+
+    weights: Array
+    """(kinds,)."""
+    scope: Scope
+
+    def score(self, evidence: Array, features: Array) -> tuple[Array, Array]:
+        """Return (texts, labels) probabilities given that a label fits, and (texts,) that one does."""
+        logits = evidence @ self.weights
+        return softmax(logits), self.scope.probability(scope_features(logits, features))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What stage one sees of some texts."""
+
+    kinds: Array
+    """(texts, labels, kinds)."""
+    scope: Array
+    """(texts, 2): the best cosine, and the share of known tokens."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TwoStage:
+    """Everything that scoring needs. Immutable and thread-safe."""
+
+    static: NgramEncoder
+    head: Array
+    """(labels, static dimensions) unit rows."""
+    words: WordHead
+    encoder: Encoder
+    space: LabelSpace
+    first: Stage
+    second: Stage
+    escalate_below: float
+
+    def score(self, texts: Sequence[str]) -> tuple[Array, Array, AnyArray]:
+        """Return (texts, labels) probabilities, (texts,) in scope, and which texts went to stage two."""
+        seen = self.look(texts)
+        probabilities, in_scope = self.first.score(seen.kinds, seen.scope)
+        unsure = probabilities.max(axis=1) * in_scope < self.escalate_below
+        if unsure.any():
+            rows = np.flatnonzero(unsure)
+            evidence, features = self.look_closely(
+                [texts[row] for row in rows], Evidence(seen.kinds[rows], seen.scope[rows])
+            )
+            probabilities[rows], in_scope[rows] = self.second.score(evidence, features)
+        return probabilities, in_scope, unsure
+
+    def look(self, texts: Sequence[str]) -> Evidence:
+        """Return what stage one sees."""
+        found = list(self.static.features(texts))
+        return first_evidence(self.static, self.head, self.words, [rows for rows, _ in found], [s for _, s in found])
+
+    def look_closely(self, texts: Sequence[str], seen: Evidence) -> tuple[Array, Array]:
+        """Return the evidence of stage two, which holds that of stage one."""
+        return second_evidence(self.space, self.encoder.encode(texts), seen)
+
+    def select(self, kept: Sequence[int]) -> TwoStage:
+        """Return the same for some of the labels."""
+        rows = list(kept)
+        words = WordHead(self.words.table[:, rows], self.words.squares, self.words.bias[rows])
+        return replace(self, head=self.head[rows], words=words, space=self.space.select(rows))
+
+    def extend(self, groups: Sequence[Sequence[str]]) -> TwoStage:
+        """Return the same with new labels, each given by texts; none is trained, and the old ones stay as they are."""
+        if not groups:
+            return self
+        heads = np.stack([unit(self.static.encode(group).mean(axis=0)) for group in groups])
+        space = self.space.extend([self.encoder.encode(group) for group in groups])
+        # No word speaks for a new label or against it: its column is what the others get on average.
+        mean = self.words.table.mean(axis=1, keepdims=True)
+        table = np.concatenate([self.words.table, np.repeat(mean, len(groups), axis=1)], axis=1)
+        bias = np.concatenate([self.words.bias, np.full(len(groups), self.words.bias.mean(), np.float32)])
+        return replace(
+            self,
+            head=np.concatenate([self.head, heads]),
+            words=WordHead(table, self.words.squares, bias),
+            space=space,
+        )
+
+
+def first_evidence(
+    static: NgramEncoder, head: Array, words: WordHead, features: Sequence[AnyArray], known: Sequence[float]
+) -> Evidence:
+    """Return what stage one sees of texts given by their features."""
+    sums = np.zeros((len(features), static.vectors.shape[1]), dtype=np.float32)
+    for row, own in enumerate(features):
+        sums[row] = static.vectors[own].sum(axis=0)
+    cosine = unit(sums) @ head.T
+    kinds = np.stack([cosine, words.score(features)], axis=2)
+    scope = np.stack([cosine.max(axis=1, initial=-1.0), np.array(known, dtype=np.float32)], axis=1)
+    return Evidence(kinds.astype(np.float32), scope.astype(np.float32))
+
+
+def second_evidence(
+    space: LabelSpace, vectors: Array, seen: Evidence, hidden: AnyArray | None = None
+) -> tuple[Array, Array]:
+    """Return (texts, labels, kinds) of evidence and (texts, 4) of scope."""
+    evidence, features = space.evidence(vectors, hidden)
+    return np.concatenate([evidence, seen.kinds], axis=2), np.concatenate([seen.scope, features], axis=1)
+
+
+def scope_features(logits: Array, features: Array) -> Array:
+    """Return (texts, features) of scope: of the blended logits first, then what the stage has beside them."""
+    if not logits.shape[1]:
+        return np.zeros((len(logits), 3 + features.shape[1]), dtype=np.float32)
+    top = logits.max(axis=1)
+    energy = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    second = np.partition(logits, -2, axis=1)[:, -2] if logits.shape[1] > 1 else top - 10.0
+    return np.concatenate([np.stack([top, energy, top - second], axis=1), features], axis=1).astype(np.float32)
