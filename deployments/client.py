@@ -12,8 +12,8 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from deployments.service_error import ServiceError as ServiceError
 from deployments.sse import EventTooLarge, SseParser
-from graph.errors import ModelyardError
 from graph.types import Json
 
 GraphFormat: TypeAlias = Literal["json", "mermaid", "dot"]
@@ -27,23 +27,6 @@ RECONNECTS = 5
 MAX_EVENT_BYTES = 256 * 2**20
 """Largest event that is read: the last one holds the whole answer."""
 BAD_URLS = (httpx.InvalidURL, httpx.UnsupportedProtocol)
-
-
-class ServiceError(ModelyardError):
-    """What the service refused, or that it could not be reached."""
-
-    def __init__(
-        self, message: str, *, status: int | None = None, code: str = "error", param: str | None = None
-    ) -> None:
-        super().__init__(message, param=param)
-        self.status = status
-        """HTTP status; None when no answer came."""
-        self.code = code
-
-    @property
-    def unreachable(self) -> bool:
-        """Whether no answer came at all."""
-        return self.status is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +82,12 @@ class Client:
         """Return one node, its spec included."""
         return _object(self._json("GET", _node(name)))
 
-    def put_node(self, name: str, yaml: str, *, dry_run: bool = False) -> dict[str, Json]:
-        """Register a node or a new version of it; `dry_run` only reports."""
-        params = {"dry_run": "true"} if dry_run else None
+    def put_node(self, name: str, yaml: str, *, dry_run: bool = False, force: bool = False) -> dict[str, Json]:
+        """Register a node or a new version of it; `dry_run` only reports, `force` overrides the gate."""
         headers = {"content-type": "application/yaml"}
-        return _object(self._json("PUT", _node(name), content=yaml.encode(), headers=headers, params=params))
+        return _object(
+            self._json("PUT", _node(name), content=yaml.encode(), headers=headers, params=_flags(dry_run, force))
+        )
 
     def delete_node(self, name: str) -> dict[str, Json]:
         """Remove a node."""
@@ -117,6 +101,22 @@ class Client:
         """Register an earlier version again: `to`, or the one before the present."""
         params = None if to is None else {"to": to}
         return _object(self._json("POST", f"{_node(name)}/rollback", params=params))
+
+    def router(self) -> dict[str, Json]:
+        """Return the card of the router's newest version."""
+        return _object(self._json("GET", "/v1/router"))
+
+    def router_versions(self) -> list[dict[str, Json]]:
+        """Return the cards of the router's versions, newest first."""
+        return _items(self._json("GET", "/v1/router/versions"))
+
+    def suggestions(self, budget: int | None = None) -> dict[str, Json]:
+        """Return the requests worth labelling, and proposals for missing experts."""
+        return _object(self._json("GET", "/v1/router/suggestions", params=budget and {"budget": budget}))
+
+    def learn(self, *, dry_run: bool = False, force: bool = False) -> dict[str, Json]:
+        """Make labelled feedback examples of its nodes."""
+        return _object(self._json("POST", "/v1/router/learn", params=_flags(dry_run, force)))
 
     def route(self, request: Mapping[str, Json]) -> dict[str, Json]:
         """Decide which node takes a request (`{"input"}` or `{"messages"}`) without running it."""
@@ -228,6 +228,10 @@ def _node(name: str) -> str:
     return f"/v1/nodes/{quote(name, safe='')}"
 
 
+def _flags(dry_run: bool, force: bool) -> dict[str, str]:
+    return {name: "true" for name, wanted in (("dry_run", dry_run), ("force", force)) if wanted}
+
+
 def _checked(key: str) -> str:
     """Refuse a key that no header can carry here, because the transport's error would show it."""
     key = key.strip()
@@ -278,4 +282,6 @@ def _refusal(response: httpx.Response) -> ServiceError:
     if not isinstance(error, Mapping):
         return ServiceError(f"{response.url} answered {status} {response.reason_phrase}", status=status)
     message = str(error.get("message") or response.reason_phrase)
-    return ServiceError(message, status=status, code=str(error.get("code") or "error"), param=error.get("param"))
+    refused = ServiceError(message, status=status, code=str(error.get("code") or "error"), param=error.get("param"))
+    refused.gate = error.get("gate")
+    return refused

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from deployments.api.state import gateway_of
+from deployments.feedback import taught
+from deployments.gateway import Gateway
 from deployments.json_response import JSONResponse
 from graph.errors import Overloaded
+from graph.spec import NodeSpec
+from router.suggestions import Asked, MissingExpert, suggest
 
 routes = APIRouter(tags=["Modelyard"])
 
@@ -27,3 +36,69 @@ async def list_versions(request: Request) -> Response:
     """List the cards of the router's versions, newest first."""
     cards = await gateway_of(request).router_versions.history()
     return JSONResponse({"data": [card.to_json() for card in cards]})
+
+
+@routes.get("/v1/router/suggestions")
+async def suggestions(request: Request, budget: int = Query(10, ge=1, le=200)) -> Response:
+    """Return at most `budget` recent requests whose right node would teach the router most, and missing experts.
+
+    A proposal's `yaml` is a node to fill in: kind, model and endpoint are the operator's to say.
+    """
+    gateway = gateway_of(request)
+    labelled = await gateway.feedback.labels()
+    asked = [
+        Asked(entry.text, entry.node, entry.probability, entry.margin, entry.out_of_scope, entry.request_id)
+        for entry in await gateway.traffic.recent()
+        if entry.text not in labelled
+    ]
+    taken = gateway.snapshot.graph.names
+    found = await asyncio.to_thread(suggest, asked, gateway.router.encoder, budget=budget, taken=taken)
+    return JSONResponse(
+        {
+            "requests": found.requests,
+            "doubtful": found.doubtful,
+            "to_label": [asdict(item.request) | {"stands_for": item.stands_for} for item in found.to_label],
+            "missing": [asdict(item) | {"yaml": _skeleton(item)} for item in found.missing],
+        }
+    )
+
+
+@routes.post("/v1/router/learn")
+async def learn(request: Request, dry_run: bool = Query(False), force: bool = Query(False)) -> Response:
+    """Make the requests whose right node people named examples of that node: new versions, each through the gate.
+
+    Nothing is learned from feedback before somebody asks for it here. What the gate refuses stays as it is.
+    """
+    gateway = gateway_of(request)
+    labels = await gateway.feedback.labels()
+    found = []
+    for status in list(gateway.snapshot.nodes.values()):
+        if (spec := taught(status.spec, labels)) is not None:
+            added = len(spec.examples) - len(status.spec.examples)
+            found.append({"node": spec.name, "added": added} | await _teach(gateway, spec, dry_run, force))
+    if not dry_run:
+        await gateway.look()
+    return JSONResponse({"labels": len(labels), "dry_run": dry_run, "nodes": found})
+
+
+async def _teach(gateway: Gateway, spec: NodeSpec, dry_run: bool, force: bool) -> dict[str, Any]:
+    report = await gateway.check(spec)
+    gate = report.to_json()
+    if dry_run or (report.verdict == "refuse" and not force):
+        return {"version": None, "gate": gate}
+    await gateway.router_versions.keep_report(spec, report)
+    version = await gateway.registry.put(spec, source="api", author="router learn")
+    return {"version": version.version, "gate": gate}
+
+
+def _skeleton(missing: MissingExpert) -> str:
+    about = ", ".join(missing.words) or "a subject of its own"
+    node = {
+        "name": missing.name,
+        "kind": "openai",
+        "description": f"Requests about {about}.",
+        "model": "the-upstream's-name-of-the-model",
+        "endpoint": "https://llm.example.com/v1",
+        "examples": list(missing.samples),
+    }
+    return yaml.safe_dump(node, sort_keys=False, allow_unicode=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Literal
 
-import orjson
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import PlainTextResponse, Response
@@ -60,10 +58,14 @@ class Feedback(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     request_id: str = Field(min_length=1, max_length=200)
-    """The answer's `x-request-id`, run id or trace id."""
+    """The answer's `x-request-id` or `x-trace-id`, or a run's id."""
     rating: Literal["good", "bad"] | None = None
     score: float | None = Field(None, ge=0, le=1)
+    """How good the answer was: 0 useless, 1 as good as can be."""
     right_node: str | None = Field(None, max_length=63)
+    """The node that should have answered. The request's text is kept with it, for `POST /v1/router/learn`."""
+    input: str | None = Field(None, min_length=1, max_length=8000)
+    """The request's text, for a service that no longer remembers it."""
     comment: str | None = Field(None, max_length=4000)
 
     @model_validator(mode="after")
@@ -75,10 +77,9 @@ class Feedback(BaseModel):
 
 @routes.post("/v1/feedback", status_code=201)
 async def feedback(body: Feedback, request: Request) -> Response:
-    """Keep what somebody thinks of an answer."""
+    """Keep what somebody thinks of an answer. `learnable` says whether it names a right node for a known text."""
     gateway = gateway_of(request)
     if body.right_node is not None:
         gateway.snapshot.graph[body.right_node]
-    record = body.model_dump(exclude_none=True) | {"at": time.time(), "from": exchange_of(request).request_id}
-    number = await gateway.store.append("feedback", [orjson.dumps(record)])
-    return JSONResponse({"id": number, "status": "kept"}, 201)
+    kept = await gateway.feedback.keep(body.model_dump(exclude_none=True), by=exchange_of(request).request_id)
+    return JSONResponse({"id": kept.id, "status": "kept", "learnable": kept.text is not None}, 201)

@@ -9,6 +9,7 @@ import typer
 from deployments.cli.evaluate import build_eval_app
 from deployments.cli.graphs import graph
 from deployments.cli.nodes import build_nodes_app
+from deployments.cli.router import build_router_app
 from deployments.cli.routing import build_plan, build_route
 from deployments.cli.runs import run
 from deployments.cli.traces import trace
@@ -57,6 +58,7 @@ def build_app() -> typer.Typer:
     app.add_typer(build_train_app(), name="train", rich_help_panel=here)
     app.add_typer(build_eval_app(), name="eval", rich_help_panel=here)
     app.add_typer(build_nodes_app(), name="nodes", rich_help_panel=there)
+    app.add_typer(build_router_app(), name="router", rich_help_panel=there)
     app.command("route", rich_help_panel=there)(build_route())
     app.command("plan", rich_help_panel=there)(build_plan())
     for command in (run, trace, graph):

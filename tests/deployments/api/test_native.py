@@ -195,7 +195,7 @@ async def test_feedback_is_kept(start: Start) -> None:
     service = await start(LAW)
     for number in (1, 2):
         answer = await service.http.post("/v1/feedback", json={"request_id": "r", "rating": "good"})
-        assert (answer.status_code, answer.json()) == (201, {"id": number, "status": "kept"})
+        assert (answer.status_code, answer.json()) == (201, {"id": number, "status": "kept", "learnable": False})
     assert len(await service.gateway.store.read("feedback")) == 2
 
 

@@ -105,6 +105,10 @@ class Service:
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=lambda: list(EVENTS))
     cut_after: list[int] = field(default_factory=list)
     """How many events each of the first connections delivers before it is cut."""
+    router: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """Answers to requests about the router."""
+    gate: tuple[int, dict[str, Any]] | None = None
+    """Status and report with which the gate answers a put."""
     refuse: tuple[int, Any] | None = None
     """Status and body that answer everything."""
     loads: dict[str, str] = field(default_factory=dict)
@@ -156,6 +160,7 @@ class Handler(BaseHTTPRequestHandler):
             ("GET", "/v1/runs/r1"): service.run,
             ("GET", "/v1/traces/abc"): TRACE,
             ("GET", "/v1/graph"): GRAPH,
+            **service.router,
         }
         if (self.command, path) in fixed:
             return 200, fixed[self.command, path]
@@ -169,6 +174,11 @@ class Handler(BaseHTTPRequestHandler):
         nodes = self.service.nodes
         if self.command == "PUT":
             version = nodes.get(name, {}).get("version", 0) + 1
+            if self.service.gate is not None:
+                status, report = self.service.gate
+                refusal = _error("refused", "node_refused")
+                refusal["error"]["gate"] = report
+                return status, refusal if status == 409 else {"name": name, "dry_run": True, "gate": report}
             if "dry_run" in query:
                 return 200, {"name": name, "valid": True, "dry_run": True, "changes": [f"+name: {name}"]}
             state = self.service.loads.get(name, "ready")

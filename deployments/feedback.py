@@ -1,0 +1,80 @@
+"""What people think of answers, and what becomes of it: examples for the nodes that would have been right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from deployments.traffic import MAX_CHARACTERS, Traffic
+from graph.spec import NodeSpec
+from graph.stores.base import StateStore
+from graph.types import NodeName
+
+LOG = "feedback"
+PAGE = 1000
+EXAMPLES_MAX = 1000
+"""Most labelled requests that one `learn` adds to a node, the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Feedback as it was kept."""
+
+    id: int
+    node: NodeName | None
+    """Who had been chosen, if the request is remembered."""
+    text: str | None
+    """The request's text, kept only with the right node: giving that is asking to learn from it."""
+
+
+class FeedbackLog:
+    """Feedback of every gateway, in the store that they share."""
+
+    def __init__(self, store: StateStore, traffic: Traffic) -> None:
+        self._store = store
+        self._traffic = traffic
+
+    async def keep(self, opinion: Mapping[str, Any], *, by: str) -> Kept:
+        """Keep an opinion: `request_id`, and of `rating`, `score`, `right_node`, `comment`, `input` what was said."""
+        entry = await self._traffic.find(opinion["request_id"])
+        record = {key: value for key, value in opinion.items() if key != "input"} | {"at": time.time(), "from": by}
+        if entry is not None:
+            record["node"] = entry.node
+        text = opinion.get("input") or (entry.text if entry else None)
+        if opinion.get("right_node") and text:
+            record["text"] = text[:MAX_CHARACTERS]
+        number = await self._store.append(LOG, [orjson.dumps(record)])
+        return Kept(number, entry.node if entry else None, record.get("text"))
+
+    async def labels(self) -> dict[str, NodeName]:
+        """Return every labelled text with its right node; the last word on a text counts."""
+        found: dict[str, NodeName] = {}
+        after = 0
+        while page := await self._store.read(LOG, after=after, limit=PAGE):
+            after = page[-1][0]
+            for record in (orjson.loads(raw) for _, raw in page):
+                if record.get("text") and record.get("right_node"):
+                    found.pop(record["text"], None)
+                    found[record["text"]] = record["right_node"]
+        return found
+
+
+def taught(spec: NodeSpec, labels: Mapping[str, NodeName]) -> NodeSpec | None:
+    """Return a node with the texts that people say are its own among its examples; None if it has them all."""
+    known = set(spec.examples)
+    new = [text for text, node in labels.items() if node == spec.name and text not in known][-EXAMPLES_MAX:]
+    return spec.model_copy(update={"examples": (*spec.examples, *new)}) if new else None
+
+
+def score_of(opinion: Mapping[str, Any], chosen: NodeName | None) -> float | None:
+    """Return how good the answer was, 0 to 1, as far as an opinion says; None if it does not say."""
+    if opinion.get("score") is not None:
+        return float(opinion["score"])
+    if opinion.get("rating") is not None:
+        return 1.0 if opinion["rating"] == "good" else 0.0
+    right = opinion.get("right_node")
+    return None if right is None or chosen is None else float(right == chosen)

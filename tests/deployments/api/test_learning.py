@@ -1,0 +1,134 @@
+"""Learning from traffic: what is remembered, suggested, labelled and learned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from zlib import crc32
+
+import numpy as np
+import pytest
+import yaml
+from fakes import spec
+from gateway_service import Service, Start
+
+from deployments.traffic import Traffic
+from graph.spec import NodeSpec
+from router.types import Array
+
+LAW = spec("law", description="Law and contracts.", examples=tuple(f"Is contract {word} valid" for word in "abcdefgh"))
+COOK = spec("cook", description="Cooking.", examples=tuple(f"How do I cook dish {word}" for word in "abcdefgh"))
+
+
+class Words:
+    """An encoder that gives each word a direction of its own."""
+
+    name = "words"
+
+    def encode(self, texts: Sequence[str]) -> Array:
+        rows = np.zeros((len(texts), 64), np.float32)
+        for row, text in enumerate(texts):
+            for word in re.findall(r"\w+", text.lower()):
+                rows[row, crc32(word.encode()) % 64] += 1
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+async def begin(start: Start, *specs: NodeSpec, **settings: object) -> Service:
+    service = await start(*(specs or (LAW, COOK)), **settings)
+    service.gateway.router._encoder = Words()
+    return service
+
+
+async def ask(service: Service, text: str, id: str) -> dict[str, object]:
+    answer = await service.http.post("/v1/route", json={"input": text}, headers={"x-request-id": id})
+    return dict(answer.json())
+
+
+async def test_what_was_out_of_scope_becomes_a_node_to_fill_in(start: Start) -> None:
+    service = await begin(start)
+    for number, word in enumerate(("now", "soon", "later", "well", "today")):
+        assert (await ask(service, f"prune garden roses {word}", f"g{number}"))["out_of_scope"]
+    body = (await service.http.get("/v1/router/suggestions")).json()
+    (proposal,) = body["missing"]
+    assert (body["requests"], proposal["count"]) == (5, 5)
+    node = yaml.safe_load(proposal["yaml"])
+    assert NodeSpec.model_validate(node).name == proposal["name"]
+    assert set(node["examples"]) == set(proposal["samples"]) and "roses" in proposal["words"]
+
+
+async def test_a_request_worth_a_label_is_labelled_and_learned_when_somebody_says_so(start: Start) -> None:
+    service = await begin(start, min_probability=0.0)
+    text = "Is contract cook dish valid"
+    await ask(service, text, "doubtful-1")
+    (suggested,) = (await service.http.get("/v1/router/suggestions?budget=3")).json()["to_label"]
+    assert (suggested["text"], suggested["request_id"]) == (text, "doubtful-1")
+    said = await service.http.post(
+        "/v1/feedback", json={"request_id": suggested["request_id"], "right_node": "cook", "rating": "bad"}
+    )
+    assert said.json()["learnable"] is True
+    assert (await service.http.get("/v1/router/suggestions")).json()["to_label"] == []
+    assert text not in (await service.http.get("/v1/nodes/cook")).json()["spec"]["examples"]
+
+    shown = (await service.http.post("/v1/router/learn?dry_run=true")).json()
+    assert (shown["nodes"][0]["node"], shown["nodes"][0]["added"], shown["nodes"][0]["version"]) == ("cook", 1, None)
+    learned = (await service.http.post("/v1/router/learn")).json()
+    assert (learned["labels"], learned["nodes"][0]["version"]) == (1, 2)
+    await service.settle(2)
+    assert text in (await service.http.get("/v1/nodes/cook")).json()["spec"]["examples"]
+    assert (await service.http.post("/v1/router/learn")).json()["nodes"] == []
+
+
+async def test_the_last_word_on_a_text_counts(start: Start) -> None:
+    service = await begin(start)
+    for right in ("law", "cook"):
+        body = {"request_id": "elsewhere", "right_node": right, "input": "a text of old"}
+        assert (await service.http.post("/v1/feedback", json=body)).json()["learnable"] is True
+    assert await service.gateway.feedback.labels() == {"a text of old": "cook"}
+
+
+async def test_feedback_keeps_no_text_unless_it_names_the_right_node(start: Start) -> None:
+    service = await begin(start)
+    await ask(service, "Is contract secret valid", "r1")
+    await service.http.post("/v1/feedback", json={"request_id": "r1", "rating": "good"})
+    ((_, raw),) = await service.gateway.store.read("feedback")
+    assert b"secret" not in raw and b'"node":"law"' in raw
+    assert await service.gateway.store.read("recent-requests") == []
+
+
+async def test_a_gateway_knows_another_ones_requests_if_the_store_keeps_them(start: Start) -> None:
+    service = await begin(start, recent_in_store=True)
+    await ask(service, "Is contract shared valid", "r1")
+    await service.gateway.traffic.flush()
+    other = Traffic(10, shared=service.gateway.store)
+    found = await other.find("r1")
+    assert found is not None and (found.text, found.node) == ("Is contract shared valid", "law")
+    assert [entry.request_id for entry in await other.recent()] == ["r1"]
+    assert await Traffic(10).find("r1") is None
+
+
+async def test_requests_are_found_by_their_trace_too_and_no_more_are_kept_than_wanted(start: Start) -> None:
+    service = await begin(start, recent_requests=3)
+    for number in range(5):
+        answer = await service.chat("auto", f"Is contract {number} valid")
+    kept = service.gateway.traffic.local()
+    assert [entry.text for entry in kept] == [f"Is contract {number} valid" for number in (2, 3, 4)]
+    found = await service.gateway.traffic.find(answer.headers["x-trace-id"])
+    assert found is not None and found.text == "Is contract 4 valid"
+
+
+@pytest.mark.parametrize("budget", ["0", "201", "many"])
+async def test_a_budget_has_bounds(start: Start, budget: str) -> None:
+    service = await begin(start)
+    answer = await service.http.get(f"/v1/router/suggestions?budget={budget}")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "budget")
+
+
+async def test_labels_that_the_gate_refuses_stay_out(start: Start) -> None:
+    service = await begin(start, gate_refuse_overlap=0.0, gate_flag_overlap=0.0, gate_refuse_flips=0.0)
+    for number, text in enumerate(LAW.examples):
+        body = {"request_id": f"r{number}", "right_node": "cook", "input": f"{text} indeed"}
+        await service.http.post("/v1/feedback", json=body)
+    (kept_out,) = (await service.http.post("/v1/router/learn")).json()["nodes"]
+    assert (kept_out["gate"]["verdict"], kept_out["version"]) == ("refuse", None)
+    (forced,) = (await service.http.post("/v1/router/learn?force=true")).json()["nodes"]
+    assert forced["version"] == 2
