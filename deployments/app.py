@@ -27,6 +27,15 @@ class GatewayReplica:
         return create_app(self._gateway, standalone=False)
 
 
+def from_args(args: dict[str, Any]) -> Application:
+    """Return the application for Serve's own configuration: `import_path: deployments.app:from_args`.
+
+    `args` are settings by name; what they leave out, and every secret, comes from `MODELYARD_…` variables of the
+    process. Raises `InvalidRequest` that names each wrong setting.
+    """
+    return build_app(Settings.from_env(**args))
+
+
 def build_app(settings: Settings) -> Application:
     """Return the application that `modelyard up` and a RayService run."""
     controller = serve.deployment(NodeController).options(

@@ -18,6 +18,7 @@ from ray.serve.schema import ApplicationStatus
 from deployments.app_names import node_app
 from deployments.logs import configure_logging
 from deployments.node_deployment import HostedNode
+from deployments.node_files import NodeFiles
 from deployments.serve_apps import ask_serve, delete_app, deploy_error, load_error, node_apps, reason
 from deployments.settings import Settings
 from deployments.snapshot import NodeStatus, Snapshot, State
@@ -47,6 +48,7 @@ class NodeController:
         self._store = make_store(settings.store)
         self._registry = Registry(self._store)
         self._kinds = installed_kinds()
+        self._files = NodeFiles(settings.nodes, self._kinds, settings.watch_nodes_s)
         self._serving: dict[NodeName, NodeVersion] = {}
         self._failed: dict[str, str] = {}
         """Applications whose node said that it cannot be loaded, and why."""
@@ -99,6 +101,7 @@ class NodeController:
         seen = -1
         while True:
             try:
+                await self._files.sync(self._registry)
                 revision = await self._registry.revision()
                 if revision != seen or self._wake.is_set() or self._unsettled():
                     self._wake.clear()

@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from graph.errors import InvalidRequest
 
@@ -24,11 +25,15 @@ class Settings(BaseModel):
 
     nodes: tuple[Path, ...] = ()
     """Files and folders of YAML that declare the nodes to begin with."""
+    watch_nodes_s: float = Field(0.0, ge=0, le=3600)
+    """How often these files are looked at for changes, which are then registered; 0 only at the start."""
     host: str = "127.0.0.1"
     """Address to listen on; `0.0.0.0` for every one."""
     port: int = Field(8000, ge=1, le=65535)
     store: str = "sqlite:///.modelyard/state.db"
     """`sqlite:///file`, `redis://host:port/db` or `memory://`."""
+    store_password: SecretStr | None = None
+    """Password of the Redis store, for a URL that does not carry it; a cluster keeps it in a Secret."""
     address: str | None = None
     """Ray cluster to join (`auto`, `host:port`); none starts a local one."""
     allow_private: bool = False
@@ -111,6 +116,16 @@ class Settings(BaseModel):
         if scheme == "sqlite" and separator and path and not path.startswith("/"):
             return f"sqlite:////{str(Path(path).resolve()).lstrip('/')}"
         return url
+
+    @model_validator(mode="after")
+    def _password_in_the_url(self) -> Settings:
+        # The store's URL is what travels to every process of the service.
+        scheme, _, rest = self.store.partition("://")
+        if self.store_password is not None and scheme in ("redis", "rediss"):
+            user, _, place = rest.rpartition("@")
+            password = quote(self.store_password.get_secret_value().strip(), safe="")
+            object.__setattr__(self, "store", f"{scheme}://{user.partition(':')[0]}:{password}@{place}")
+        return self
 
     @field_validator("quality_data", "router_artifact")
     @classmethod

@@ -18,6 +18,7 @@ import deployments.serve_apps
 from deployments.node_controller import NodeController
 from deployments.settings import Settings
 from deployments.snapshot import NodeStatus
+from graph.loader import dump_yaml
 
 
 class Hosted(KINDS["fake"]):  # type: ignore[misc]
@@ -84,7 +85,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> FakeServe:
     return serve
 
 
-Begin = Callable[[], NodeController]
+Begin = Callable[..., NodeController]
 
 
 @pytest.fixture
@@ -92,8 +93,8 @@ async def begin(serve: FakeServe, tmp_path: Path) -> AsyncIterator[Begin]:
     """Make a controller; a second one is what comes after a restart."""
     made: list[NodeController] = []
 
-    def controller() -> NodeController:
-        made.append(NodeController(Settings(store=f"sqlite:///{tmp_path}/state.db")))
+    def controller(**settings: Any) -> NodeController:
+        made.append(NodeController(Settings(store=f"sqlite:///{tmp_path}/state.db", **settings)))
         return made[-1]
 
     yield controller
@@ -220,3 +221,16 @@ async def test_a_restarted_controller_finds_what_serves_even_where_it_is_busy(be
     await second.look()
     nodes = await shown(second, lambda nodes: len(nodes) == 2)
     assert [nodes[name].state for name in "ab"] == ["ready", "ready"]
+
+
+async def test_files_that_are_watched_are_registered_before_anything_is_shown(
+    begin: Begin, serve: FakeServe, tmp_path: Path
+) -> None:
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(dump_yaml(spec("a", kind="hosted")))
+    controller = begin(nodes=(folder,), watch_nodes_s=0.01)
+    first = await controller.watch(0)
+    assert set(first.nodes) == {"a"}
+    (folder / "b.yaml").write_text(dump_yaml(spec("b", kind="hosted")))
+    await shown(controller, lambda nodes: is_ready(nodes, "b"))

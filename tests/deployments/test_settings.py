@@ -73,3 +73,18 @@ def test_clients_find_their_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELYARD_URL", "http://x")
     monkeypatch.delenv("MODELYARD_API_KEY", raising=False)
     assert client_environment() == ("http://x", None)
+
+
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [
+        ("redis://host:6379/0", "redis://:p%40ss%2F@host:6379/0"),
+        ("rediss://app@host:6379/0", "rediss://app:p%40ss%2F@host:6379/0"),
+        ("redis://app:old@host/0", "redis://app:p%40ss%2F@host/0"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_the_password_of_a_secret_goes_into_the_stores_url(store: str, expected: str) -> None:
+    settings = Settings.from_env({"MODELYARD_STORE": store, "MODELYARD_STORE_PASSWORD": "p@ss/\n"})
+    assert settings.store == expected
+    assert "p@ss" not in repr(settings)
