@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import PlainTextResponse, Response
 
 from deployments.api.state import gateway_of
-from deployments.graph_views import to_dot, to_json, to_mermaid
+from deployments.graph_views import describe, to_dot, to_json, to_mermaid
 from deployments.json_response import JSONResponse
 from deployments.registration import refusal
 from deployments.snapshot import NodeStatus
@@ -136,17 +136,11 @@ def _author(request: Request) -> str:
 
 def _describe(status: NodeStatus) -> dict[str, Any]:
     spec = status.serving or status.spec
-    return {
-        "name": status.name,
-        "kind": spec.kind,
+    return describe(spec) | {
         "version": status.version,
         "serving_version": status.serving_version,
         "state": status.state,
         "error": status.error,
-        "description": spec.description,
-        "accepts": sorted(spec.accepts),
-        "produces": sorted(spec.produces),
-        "default": spec.default,
         "model": spec.model,
         "edges": spec.edges.model_dump(mode="json"),
     }
