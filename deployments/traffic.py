@@ -10,13 +10,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import orjson
 
 from graph.stores.base import StateStore
-from graph.types import Call, NodeName
+from graph.types import Call, CallContext, NodeName
 from router.router import routing_text
 from router.types import Decision
 
@@ -54,28 +54,26 @@ class Traffic:
 
     def __init__(self, size: int, *, shared: StateStore | None = None) -> None:
         """`shared` is the store to keep them in as well; None keeps them in this process only."""
-        self._ring: deque[Routed] = deque(maxlen=size)
+        self._ring: deque[_Seen] = deque(maxlen=size)
         self._size = size
         self._shared = shared
-        self._unwritten: deque[Routed] = deque(maxlen=size)
+        self._unwritten: deque[_Seen] = deque(maxlen=size)
         self._writer: asyncio.Task[None] | None = None
 
     def add(self, call: Call, decision: Decision) -> None:
         """Remember a decision; one with attachments is not about text alone and is left out."""
-        text = routing_text(call)[:MAX_CHARACTERS]
-        if not self._size or not text or call.attachments:
+        if not self._size or call.attachments or not (text := routing_text(call)):
             return
-        shares = sorted((candidate.probability for candidate in decision.candidates), reverse=True)[:2]
-        margin = shares[0] - shares[1] if len(shares) == 2 else decision.probability
-        id, trace = call.context.request_id, _trace_id(call)
-        entry = Routed(text, decision.node, decision.probability, margin, decision.out_of_scope, time.time(), id, trace)
-        self._ring.append(entry)
+        if len(decision.query) > MAX_CHARACTERS:
+            decision = replace(decision, query="")  # a thousand requests of megabytes are not kept for their decisions
+        seen = _Seen(text[:MAX_CHARACTERS], decision, time.time(), call.context)
+        self._ring.append(seen)
         if self._shared is not None:
-            self._unwritten.append(entry)
+            self._unwritten.append(seen)
 
     def local(self) -> tuple[Routed, ...]:
         """Return what this process remembers, oldest first."""
-        return tuple(self._ring)
+        return tuple(seen.routed() for seen in self._ring)
 
     async def recent(self) -> tuple[Routed, ...]:
         """Return what is remembered, of every gateway if they share it; oldest first."""
@@ -86,7 +84,7 @@ class Traffic:
 
     async def find(self, id: str) -> Routed | None:
         """Return the newest request that goes by this id (request id or trace id), if it is remembered."""
-        here = next((entry for entry in reversed(self._ring) if entry.known_as(id)), None)
+        here = next((entry for seen in reversed(self._ring) if (entry := seen.routed()).known_as(id)), None)
         if here is not None or self._shared is None:
             return here
         return next((entry for entry in reversed(await self.recent()) if entry.known_as(id)), None)
@@ -107,7 +105,7 @@ class Traffic:
         """Write what has not been written."""
         if self._shared is None or not self._unwritten:
             return
-        items = [orjson.dumps(asdict(entry)) for entry in self._unwritten]
+        items = [orjson.dumps(asdict(seen.routed())) for seen in self._unwritten]
         self._unwritten.clear()
         await self._shared.append(LOG, items, keep=self._size)
 
@@ -125,6 +123,26 @@ def _parse(raw: bytes) -> Routed:
     return Routed(**data)
 
 
-def _trace_id(call: Call) -> str:
-    parts = call.context.trace.get("traceparent", "").split("-")
-    return parts[1] if len(parts) == 4 else ""
+class _Seen(NamedTuple):
+    """What is noted of a request while it waits; the rest is worked out by whoever looks."""
+
+    text: str
+    decision: Decision
+    at: float
+    context: CallContext
+
+    def routed(self) -> Routed:
+        decision = self.decision
+        shares = sorted((candidate.probability for candidate in decision.candidates), reverse=True)[:2]
+        margin = shares[0] - shares[1] if len(shares) == 2 else decision.probability
+        parts = self.context.trace.get("traceparent", "").split("-")
+        return Routed(
+            self.text,
+            decision.node,
+            decision.probability,
+            margin,
+            decision.out_of_scope,
+            self.at,
+            self.context.request_id,
+            parts[1] if len(parts) == 4 else "",
+        )
