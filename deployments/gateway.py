@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from deployments.exploration import make_exploration
 from deployments.feedback import FeedbackLog
 from deployments.heap import spare_the_collector
 from deployments.invoke.breaker import CircuitBreaker
@@ -66,9 +67,11 @@ class Gateway:
         self.traffic = Traffic(settings.recent_requests, shared=self.store if settings.recent_in_store else None)
         self._gate = RegistrationGate(self.router.scorer_for, settings, self.traffic.recent)
         self.feedback = FeedbackLog(self.store, self.traffic)
+        self.exploration = make_exploration(settings, self.router, self.traffic, self.store)
         self.router_versions = RouterVersions(self.store)
         self._watcher: asyncio.Task[None] | None = None
         self._flags: asyncio.Task[None] | None = None
+        self._exploring: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
         folder = settings.router_artifact
         self._trained = TrainedRouter(folder, self.router, self._refit) if folder is not None else None
@@ -110,6 +113,7 @@ class Gateway:
             invoke=invoke,
             on_routed=self.metrics.routed,
             on_decided=self.traffic.add,
+            adjust=self.exploration.adjust if self.exploration else None,
         )
         journal = RunJournal(
             self.store, owner=f"{socket.gethostname()}-{os.getpid()}", retention_s=settings.run_retention_s
@@ -140,6 +144,8 @@ class Gateway:
         await self.store.open()
         self.runs.open()
         self.traffic.open()
+        if self.exploration is not None:
+            self._exploring = asyncio.create_task(self.exploration.follow())
         if self._trained is not None:
             await self._trained.load()
             self._retraining = asyncio.create_task(self._trained.follow())
@@ -157,7 +163,7 @@ class Gateway:
     async def stop(self) -> None:
         """Let runs in flight finish, then let go of everything."""
         self.ready = False
-        for task in (self._watcher, self._flags, self._learning, self._retraining):
+        for task in (self._watcher, self._flags, self._exploring, self._learning, self._retraining):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

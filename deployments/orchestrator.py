@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from opentelemetry.trace import Span
@@ -53,6 +53,7 @@ class Orchestrator:
         invoke: Invoke,
         on_routed: Callable[[str, float], None],
         on_decided: Callable[[Call, Decision], None] = lambda call, decision: None,
+        adjust: Callable[[Call, Decision], Awaitable[Decision]] | None = None,
     ) -> None:
         self._kinds = kinds
         self._snapshot = snapshot
@@ -61,6 +62,7 @@ class Orchestrator:
         self._invoke = invoke
         self._on_routed = on_routed
         self._on_decided = on_decided
+        self._adjust = adjust
         self._excluded: dict[tuple[str, frozenset[str]], dict[NodeName, str]] = {}
         self._excluded_in = snapshot()
         self.runs: Runs | None = None
@@ -97,6 +99,8 @@ class Orchestrator:
             self._require_nodes()
             snapshot = self._snapshot()
             decision = await self._router.decide(call, snapshot.graph, excluded=self.excluded(call))
+            if self._adjust is not None:
+                decision = await self._adjust(call, decision)
             if route_span.is_recording():
                 otel.set_decision(
                     route_span,

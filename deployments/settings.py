@@ -106,6 +106,16 @@ class Settings(BaseModel):
     """Texts of recent requests kept in memory for the gate, feedback and suggestions; 0 keeps none."""
     recent_in_store: bool = False
     """Whether they are kept in the store as well, for all gateways together and over a restart."""
+    bandit: bool = False
+    """Whether feedback changes decisions, within the bounds that the next settings set."""
+    bandit_share: float = Field(0.05, ge=0, le=0.2)
+    """Most of all decisions that may be spent on trying another node than the best."""
+    bandit_floor: float = Field(0.15, ge=0, le=1)
+    """Least probability of a node that the bandit may choose."""
+    bandit_confidence: float = Field(0.9, ge=0, le=1)
+    """Probability of the best node from which the bandit changes nothing."""
+    bandit_seed: int = 0
+    """Seed of its dice."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
     @field_validator("store")

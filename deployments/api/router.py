@@ -23,12 +23,16 @@ routes = APIRouter(tags=["Modelyard"])
 
 @routes.get("/v1/router")
 async def show_router(request: Request) -> Response:
-    """Return the newest version's card; `serving` says whether this gateway decides by it already."""
+    """Return the newest version's card; `serving` says whether this gateway decides by it already.
+
+    `bandit` is what this gateway's has learned; null where it is off.
+    """
     gateway = gateway_of(request)
     card = await gateway.router_versions.current()
     if card is None:
         raise Overloaded("the router has not been fitted yet", retry_after=2)
-    return JSONResponse(card.to_json() | {"serving": card.data_sha256 == gateway.router_hash()})
+    bandit = gateway.exploration.describe() if gateway.exploration else None
+    return JSONResponse(card.to_json() | {"serving": card.data_sha256 == gateway.router_hash(), "bandit": bandit})
 
 
 @routes.get("/v1/router/versions")
