@@ -23,7 +23,7 @@ Storage: TypeAlias = Literal["f16", "i8"]
 """Two bytes a number, or one: half the memory and twice the speed for an error of about 0.002 in a similarity."""
 
 EXACT_UP_TO = 2000
-LINKS, BUILD_WIDTH, SEARCH_WIDTH = 16, 64, 128
+LINKS, BUILD_WIDTH, SEARCH_WIDTH = 12, 48, 160
 """HNSW's M, efConstruction and ef: links of a vector, and candidates kept while adding and while searching."""
 CHUNK = 64
 """Vectors added or removed between two releases of the lock, so that a search never waits for a long change."""

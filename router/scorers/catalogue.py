@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -26,6 +28,7 @@ WIDEST = 4096
 """Most vectors asked of an index where many of the nearest belong to few nodes."""
 BATCH = 4096
 """Nodes encoded and added together."""
+NODES, TOTALS = "nodes.jsonl", "totals.npy"
 SAME = 0.9999
 """Similarity from which an example counts as the text itself."""
 
@@ -97,13 +100,78 @@ class Catalogue:
         with self._changing:
             wanted = {spec.name: spec for spec in specs}
             gone = [name for name in self._entries if name not in wanted]
-            changed = [spec for spec in wanted.values() if self._is_new(spec)]
-            changed.sort(key=lambda spec: spec.name)
-            for start in range(0, len(changed), BATCH):
-                self._put(changed[start : start + BATCH])
-            for name in gone:
-                self._drop(self._entries.pop(name))
-            return len(changed) + len(gone)
+            return self._add(wanted.values()) + self._remove(gone)
+
+    def add(self, *specs: NodeSpec) -> int:
+        """Add or change these nodes; return how many were new or changed."""
+        with self._changing:
+            return self._add(specs)
+
+    def remove(self, *names: NodeName) -> int:
+        """Remove these nodes; return how many of them there were."""
+        with self._changing:
+            return self._remove(name for name in names if name in self._entries)
+
+    def _add(self, specs: Iterable[NodeSpec]) -> int:
+        changed = sorted((spec for spec in specs if self._is_new(spec)), key=lambda spec: spec.name)
+        for start in range(0, len(changed), BATCH):
+            self._put(changed[start : start + BATCH])
+        return len(changed)
+
+    def _remove(self, names: Iterable[NodeName]) -> int:
+        gone = [self._entries.pop(name) for name in names]
+        for entry in gone:
+            self._drop(entry)
+        return len(gone)
+
+    def save(self, folder: Path) -> None:
+        """Write the catalogue to a folder: `nodes.jsonl`, `totals.npy` and an index for each intake. No pickle."""
+        with self._changing:
+            folder.mkdir(parents=True, exist_ok=True)
+            intakes = list(self._indexes)
+            for place, intake in enumerate(intakes):
+                self._indexes[intake].save(folder / f"{place}.index")
+            with (folder / TOTALS).open("wb") as file:
+                np.save(file, np.array([own.total for own in self._examples.values()], dtype=np.float32))
+            card = {
+                "encoder": self._encoder.name,
+                "storage": self._storage,
+                "next": self._next,
+                "intakes": [[is_tool, sorted(accepts)] for is_tool, accepts in intakes],
+                "examples": [[number, own.count] for number, own in self._examples.items()],
+            }
+            with (folder / NODES).open("w", encoding="utf-8") as file:
+                file.write(json.dumps(card) + "\n")
+                for name, entry in self._entries.items():
+                    row = [name, entry.number, entry.lesson, intakes.index(entry.intake)]
+                    file.write(json.dumps(row) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, encoder: Encoder) -> Catalogue:
+        """Read what `save` wrote. Raises `ValueError` that says what is missing, damaged or made with another
+        encoder.
+        """
+        try:
+            with (folder / NODES).open(encoding="utf-8") as file:
+                card = json.loads(file.readline())
+                rows = [json.loads(line) for line in file]
+            made = cls(encoder, card["storage"])
+            made._next = card["next"]
+            intakes = [(is_tool, frozenset(map(Modality, accepts))) for is_tool, accepts in card["intakes"]]
+            made._entries = {name: _Entry(number, lesson, intakes[place]) for name, number, lesson, place in rows}
+            made._names = {entry.number: name for name, entry in made._entries.items()}
+            totals = np.load(folder / TOTALS, allow_pickle=False)
+            made._examples = {
+                number: _Examples(count, total) for (number, count), total in zip(card["examples"], totals, strict=True)
+            }
+            made._indexes = {intake: VectorIndex.load(folder / f"{i}.index") for i, intake in enumerate(intakes)}
+        except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
+            raise ValueError(f"{folder} is no catalogue of nodes, or damaged: {error}; fit the nodes anew") from error
+        if card["encoder"] != encoder.name:
+            raise ValueError(
+                f"{folder} was made with encoder {card['encoder']!r}; the encoder here is {encoder.name!r}"
+            )
+        return made
 
     def _is_new(self, spec: NodeSpec) -> bool:
         known = self._entries.get(spec.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -51,6 +52,11 @@ class IndexedScorer:
     def fit(cls, specs: Sequence[NodeSpec], encoder: Encoder, storage: Storage = "f16") -> IndexedScorer:
         """Learn nodes from descriptions and whatever examples there are. Deterministic."""
         return cls(Catalogue(encoder, storage), encoder, None).refit(specs)
+
+    @classmethod
+    def load(cls, folder: Path, specs: Sequence[NodeSpec], encoder: Encoder) -> IndexedScorer:
+        """Return a scorer of these nodes that takes what it can from a folder that `catalogue.save` wrote."""
+        return cls(Catalogue.load(folder, encoder), encoder, None).refit(specs)
 
     @property
     def labels(self) -> tuple[NodeName, ...]:
