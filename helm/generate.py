@@ -1,0 +1,104 @@
+"""Brings what is derived in the chart up to date: the table of values in its README, and the schema of experts.
+
+python helm/generate.py            writes both
+python helm/generate.py --check    says whether they are up to date
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graph.spec import SECRET, NodeSpec
+
+CHART = Path(__file__).parent / "modelyard"
+BEGIN, END = "<!-- values: begin -->", "<!-- values: end -->"
+LONGEST = 60
+"""Characters of a default that are shown."""
+
+
+def rows(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, default, comment) for each value that has a comment above it, in the file's order."""
+    comments = dict(_comments(text))
+    for key, value in _leaves(yaml.safe_load(text)):
+        if key in comments:
+            yield key, _short(value), comments[key]
+
+
+def _comments(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the dotted key and the comment that stands right above it."""
+    path: list[tuple[int, str]] = []
+    comment: list[str] = []
+    for line in text.splitlines():
+        bare = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if bare.startswith("#"):
+            comment.append(bare[1:].strip())
+        elif ":" in bare and not bare.startswith("-"):
+            path = [*((at, name) for at, name in path if at < indent), (indent, bare.partition(":")[0])]
+            if comment:
+                yield ".".join(name for _, name in path), " ".join(comment)
+            comment = []
+        else:
+            comment = []
+
+
+def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        yield prefix + name, value
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST else "see values.yaml"
+
+
+def readme(text: str, values: str) -> str:
+    """Return the README with the table of values between its markers."""
+    lines = [f"| `{key}` | {comment.replace('|', '/')} | `{default}` |" for key, default, comment in rows(values)]
+    table = "\n".join(["| value | meaning | default |", "|---|---|---|", *lines])
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def schema(text: str) -> str:
+    """Return the chart's schema with that of an expert: `NodeSpec`, as the service itself reads it."""
+    whole = json.loads(text)
+    expert = NodeSpec.model_json_schema(ref_template="#/$defs/NodeSpec/$defs/{model}")
+    expert["properties"]["api_key"] = {"type": "string", "pattern": f"^{SECRET.pattern}$"}
+    whole["$defs"]["NodeSpec"] = _without_titles(expert)
+    return json.dumps(whole, indent=2) + "\n"
+
+
+def _without_titles(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_titles(item) for key, item in node.items() if key != "title" or not isinstance(item, str)}
+    return [_without_titles(item) for item in node] if isinstance(node, list) else node
+
+
+def main() -> int:
+    """Write the files, or with `--check` compare them; return the exit code."""
+    values = (CHART / "values.yaml").read_text()
+    code = 0
+    for name, make in (("README.md", lambda text: readme(text, values)), ("values.schema.json", schema)):
+        file = CHART / name
+        wanted = make(file.read_text())
+        if wanted == file.read_text():
+            continue
+        if "--check" in sys.argv[1:]:
+            sys.stderr.write(f"{file} is out of date: run python helm/generate.py\n")
+            code = 1
+        else:
+            file.write_text(wanted)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
