@@ -12,7 +12,7 @@ import numpy as np
 
 from graph.errors import InvalidRequest
 from router.calibration import Scope
-from router.encoders import load_encoder
+from router.encoders import OnnxEncoder
 from router.scorers.label_space import LabelSpace
 from router.scorers.static_stage import NgramEncoder, load_tokenizer
 from router.scorers.trained import TrainedScorer
@@ -64,8 +64,9 @@ def read_card(folder: Path) -> dict[str, Any]:
     labels = card.get("labels")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise _broken(folder, f"{CARD} names no labels")
-    if not isinstance(card.get("escalate_below"), (int, float)):
-        raise _broken(folder, f"{CARD} has no escalate_below")
+    for name in ("escalate_below", "max_tokens"):
+        if not isinstance(card.get(name), (int, float)):
+            raise _broken(folder, f"{CARD} has no {name}")
     return card
 
 
@@ -79,7 +80,7 @@ def load_artifact(folder: Path, *, threads: int = 1) -> RouterArtifact:
     labels = tuple(card["labels"])
     try:
         tokenizer = load_tokenizer((folder / TOKENIZER).read_text(encoding="utf-8"))
-        encoder = load_encoder(folder / ENCODER, threads=threads, cache=0)
+        encoder = OnnxEncoder(folder / ENCODER, threads=threads, max_tokens=card["max_tokens"])
         width = encoder.encode(["a"]).shape[1]
     except Exception as error:  # tokenizers and onnxruntime raise classes of their own for a corrupt file
         raise _broken(folder, f"{TOKENIZER} or {ENCODER} cannot be read: {error}") from error
@@ -101,6 +102,7 @@ def _arrays(model: TwoStage) -> dict[str, AnyArray]:
         "words.table": model.words.table,
         "words.squares": model.words.squares,
         "words.bias": model.words.bias,
+        "words.owners": model.words.owners,
     }
     found |= {f"space.{name}": value for name, value in model.space.arrays().items()}
     for name, stage in (("first", model.first), ("second", model.second)):
@@ -116,7 +118,7 @@ def _model(arrays: Mapping[str, AnyArray], tokenizer: Any, encoder: Any, escalat
     return TwoStage(
         NgramEncoder(tokenizer, arrays["static.tokens"], arrays["static.pairs"], arrays["static.vectors"]),
         arrays["static.head"],
-        WordHead(arrays["words.table"], arrays["words.squares"], arrays["words.bias"]),
+        WordHead(arrays["words.table"], arrays["words.squares"], arrays["words.bias"], arrays["words.owners"]),
         encoder,
         LabelSpace(**space),
         *(

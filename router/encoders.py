@@ -87,12 +87,14 @@ class OnnxEncoder(_LazyEncoder):
     The tokenizer is `tokenizer.json` beside the model or in the folder given as `tokenizer`.
     """
 
-    def __init__(self, path: Path, tokenizer: Path | None = None, *, threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, tokenizer: Path | None = None, *, threads: int = 1, max_tokens: int = MAX_TOKENS
+    ) -> None:
         super().__init__()
         self.name = f"onnx:{_model_name(path)}"
         self._file = path if path.suffix == ".onnx" else _onnx_file(path)
         self._tokenizer = (tokenizer or self._file.parent) / "tokenizer.json"
-        self._threads = threads
+        self._threads, self.max_tokens = threads, max_tokens
         if not self._tokenizer.is_file():
             raise ValueError(
                 f"{self._file.parent} has no tokenizer.json; give the folder of the model that it was exported from"
@@ -108,7 +110,7 @@ class OnnxEncoder(_LazyEncoder):
         session = onnxruntime.InferenceSession(str(self._file), options, providers=["CPUExecutionProvider"])
         tokenizer = Tokenizer.from_file(str(self._tokenizer))
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length=MAX_TOKENS)
+        tokenizer.enable_truncation(max_length=self.max_tokens)
         return session, tokenizer, {item.name for item in session.get_inputs()}
 
     def _encode(self, texts: list[str]) -> Array:

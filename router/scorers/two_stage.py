@@ -13,7 +13,7 @@ from router.scorers.static_stage import NgramEncoder
 from router.types import Array, Encoder
 from router.vectors import AnyArray, unit
 
-FIRST_KINDS = ("static", "words")
+FIRST_KINDS = ("static", "words", "finer words")
 SECOND_KINDS = (*KINDS, *FIRST_KINDS)
 FIRST_FEATURES = ("logit", "energy", "margin", "cosine", "known")
 SECOND_FEATURES = (*FIRST_FEATURES, "neighbours", "mahalanobis")
@@ -21,22 +21,58 @@ SECOND_FEATURES = (*FIRST_FEATURES, "neighbours", "mahalanobis")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordHead:
-    """A linear model over TF-IDF of tokens and token pairs, as a table to look rows up in."""
+    """Linear models over TF-IDF of tokens and token pairs, as a table to look rows up in.
+
+    Its columns are the labels, and after them the finer classes that labels may have.
+    """
 
     table: Array
-    """(features, labels)."""
+    """(features, columns)."""
     squares: Array
     """(features,) squared inverse document frequency, for a text's length."""
     bias: Array
-    """(labels,)."""
+    """(columns,)."""
+    owners: AnyArray
+    """(finer classes,) label of each, rising; empty where there are none."""
+
+    @property
+    def size(self) -> int:
+        """How many labels there are."""
+        return len(self.bias) - len(self.owners)
 
     def score(self, features: Sequence[AnyArray]) -> Array:
-        """Return (texts, labels) of texts given by their features."""
+        """Return (texts, labels, 2) of texts given by their features: of each label, and of its best finer class."""
         found = np.tile(self.bias, (len(features), 1))
         for row, own in enumerate(features):
             rows = np.unique(own)
             found[row] += self.table[rows].sum(axis=0) / max(1e-6, float(np.sqrt(self.squares[rows].sum())))
-        return found
+        labels = found[:, : self.size]
+        if not len(self.owners):
+            return np.stack([labels, labels], axis=2)
+        starts = np.searchsorted(self.owners, np.arange(self.size))
+        return np.stack([labels, np.maximum.reduceat(found[:, self.size :], starts, axis=1)], axis=2)
+
+    def select(self, kept: Sequence[int]) -> WordHead:
+        """Return the same for some of the labels."""
+        new = np.full(self.size, -1)
+        new[list(kept)] = np.arange(len(kept))
+        finer = np.flatnonzero(new[self.owners] >= 0)
+        finer = finer[np.argsort(new[self.owners][finer], kind="stable")]
+        columns = [*kept, *(self.size + finer)]
+        return WordHead(self.table[:, columns], self.squares, self.bias[columns], new[self.owners][finer])
+
+    def extend(self, count: int) -> WordHead:
+        """Return the same with new labels, which no word speaks for or against: they get what others get on average."""
+        size = self.size
+        mean, bias = self.table[:, :size].mean(axis=1, keepdims=True), self.bias[:size].mean()
+        new = np.repeat(mean, count, axis=1)
+        again = count if len(self.owners) else 0
+        return WordHead(
+            np.concatenate([self.table[:, :size], new, self.table[:, size:], new[:, :again]], axis=1),
+            self.squares,
+            np.concatenate([self.bias[:size], [bias] * count, self.bias[size:], [bias] * again]).astype(np.float32),
+            np.concatenate([self.owners, np.arange(size, size + again)]),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,8 +138,7 @@ class TwoStage:
     def select(self, kept: Sequence[int]) -> TwoStage:
         """Return the same for some of the labels."""
         rows = list(kept)
-        words = WordHead(self.words.table[:, rows], self.words.squares, self.words.bias[rows])
-        return replace(self, head=self.head[rows], words=words, space=self.space.select(rows))
+        return replace(self, head=self.head[rows], words=self.words.select(rows), space=self.space.select(rows))
 
     def extend(self, groups: Sequence[Sequence[str]]) -> TwoStage:
         """Return the same with new labels, each given by texts; none is trained, and the old ones stay as they are."""
@@ -111,14 +146,10 @@ class TwoStage:
             return self
         heads = np.stack([unit(self.static.encode(group).mean(axis=0)) for group in groups])
         space = self.space.extend([self.encoder.encode(group) for group in groups])
-        # No word speaks for a new label or against it: its column is what the others get on average.
-        mean = self.words.table.mean(axis=1, keepdims=True)
-        table = np.concatenate([self.words.table, np.repeat(mean, len(groups), axis=1)], axis=1)
-        bias = np.concatenate([self.words.bias, np.full(len(groups), self.words.bias.mean(), np.float32)])
         return replace(
             self,
             head=np.concatenate([self.head, heads]),
-            words=WordHead(table, self.words.squares, bias),
+            words=self.words.extend(len(groups)),
             space=space,
         )
 
@@ -131,7 +162,7 @@ def first_evidence(
     for row, own in enumerate(features):
         sums[row] = static.vectors[own].sum(axis=0)
     cosine = unit(sums) @ head.T
-    kinds = np.stack([cosine, words.score(features)], axis=2)
+    kinds = np.concatenate([cosine[:, :, None], words.score(features)], axis=2)
     scope = np.stack([cosine.max(axis=1, initial=-1.0), np.array(known, dtype=np.float32)], axis=1)
     return Evidence(kinds.astype(np.float32), scope.astype(np.float32))
 

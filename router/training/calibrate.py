@@ -12,8 +12,9 @@ from router.training.data import OUTSIDE
 from router.types import Array
 from router.vectors import AnyArray
 
-FIRST_PRIOR = np.array([15.0, 2.0], dtype=np.float32)
-SECOND_PRIOR = np.array([10.0, 2.0, 1.0, 2.0, 2.0, 5.0, 1.0], dtype=np.float32)
+FIRST_PRIOR = np.array([15.0, 1.0, 1.0], dtype=np.float32)
+SECOND_PRIOR = np.array([10.0, 2.0, 1.0, 2.0, 4.0, 5.0, 1.0, 1.0], dtype=np.float32)
+"""Weights of the kinds of evidence before there is data."""
 PRIOR_INSIDE = 0.8
 """Share of requests that are expected to fit some node."""
 TOLERANCE = 0.002

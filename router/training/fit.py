@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from router.artifact import ENCODER, TOKENIZER, RouterArtifact, load_artifact, save_artifact
-from router.encoders import load_encoder
+from router.encoders import OnnxEncoder
 from router.scorers.label_space import FAR
 from router.scorers.trained import TrainedScorer
 from router.scorers.two_stage import Evidence, Stage, TwoStage
@@ -83,7 +83,7 @@ def train_router(data: RouterData, encoder: Path, folder: Path, how: Training, r
             parts.static, parts.head, parts.words, served, parts.space, first, second, escalate_below
         ).extend([[node.text] for node in data.bare])
         labels = (*data.labels, *(node.name for node in data.bare))
-        card = _card(data, encoder, how, fitted, model, time.perf_counter() - began)
+        card = _card(data, encoder, how, fitted, model, served, time.perf_counter() - began)
         for name in (ENCODER, TOKENIZER):
             shutil.move(Path(work) / name, folder / name)
         save_artifact(RouterArtifact(TrainedScorer(labels, model), card), folder)
@@ -96,7 +96,7 @@ def enough(data: RouterData) -> bool:
     return len(data.train) >= ENOUGH_ROWS and float(np.median(counts)) >= ENOUGH_EACH
 
 
-def _fit(data: RouterData, path: Path, work: Path, how: Training, report: Report) -> tuple[_Fitted, Encoder]:
+def _fit(data: RouterData, path: Path, work: Path, how: Training, report: Report) -> tuple[_Fitted, OnnxEncoder]:
     large = enough(data)
     encoder = TorchEncoder(path, trained=TRAINED_LAYERS)
     report(f"{len(data.train)} training rows, {len(data.val)} validation rows, {len(data.labels)} nodes")
@@ -106,13 +106,13 @@ def _fit(data: RouterData, path: Path, work: Path, how: Training, report: Report
     if large:
         return _fit_large(data, encoder, start, work, how, report)
     export_int8(encoder, work / ENCODER)
-    served = load_encoder(work / ENCODER, cache=0)
+    served = OnnxEncoder(work / ENCODER, max_tokens=encoder.max_tokens)
     return _fit_small(data, start, served, how, report), served
 
 
 def _fit_large(
     data: RouterData, encoder: TorchEncoder, start: Any, work: Path, how: Training, report: Report
-) -> tuple[_Fitted, Encoder]:
+) -> tuple[_Fitted, OnnxEncoder]:
     """Fine-tune on the training rows; the validation rows, or a slice of the training rows, are held out."""
     train, held = _split(data, how.seed)
     report(f"running the frozen layers over {len(train) + len(held)} texts")
@@ -121,7 +121,7 @@ def _fit_large(
     tuned = finetune(encoder, (tokens, train.targets), (held_tokens, inside.targets), FineTuning(seed=how.seed), report)
     vectors = encoder.encode_tokens(tokens)
     export_int8(encoder, work / ENCODER)
-    served = load_encoder(work / ENCODER, cache=0)
+    served = OnnxEncoder(work / ENCODER, max_tokens=encoder.max_tokens)
     parts = fit_parts(train, data.finer_owners, vectors, start, _static(how), tuned.weights, inside, report)
     report(f"calibrating on {len(held)} rows")
     first, second = parts.look(held.texts, served.encode(held.texts))
@@ -218,11 +218,18 @@ def _silent(message: str) -> None:
 
 
 def _card(
-    data: RouterData, encoder: Path, how: Training, fitted: _Fitted, model: TwoStage, seconds: float
+    data: RouterData,
+    encoder: Path,
+    how: Training,
+    fitted: _Fitted,
+    model: TwoStage,
+    served: OnnxEncoder,
+    seconds: float,
 ) -> dict[str, Any]:
     return {
         "escalate_below": model.escalate_below,
         "encoder": str(encoder),
+        "max_tokens": served.max_tokens,
         "seed": how.seed,
         "data": {
             "sha256": data.digest,

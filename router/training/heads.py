@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,10 +45,20 @@ def fit_cosine_head(vectors: Array, targets: AnyArray, labels: int) -> Array:
     return unit(weights.detach().numpy())
 
 
-def fit_words(features: Sequence[AnyArray], size: int, targets: AnyArray, labels: int, *, seed: int) -> WordHead:
-    """Fit a linear model to TF-IDF of texts given by their features, of which there are `size`."""
+def fit_words(
+    features: Sequence[AnyArray],
+    size: int,
+    targets: AnyArray,
+    labels: int,
+    finer: tuple[AnyArray, AnyArray] | None,
+    *,
+    seed: int,
+) -> WordHead:
+    """Fit linear models to TF-IDF of texts given by their features, of which there are `size`.
+
+    `finer` gives each text's finer class and each finer class's label, rising.
+    """
     from scipy.sparse import csr_matrix
-    from sklearn.svm import LinearSVC
 
     own = [np.unique(rows) for rows in features]
     counts = np.bincount(np.concatenate(own), minlength=size)
@@ -55,13 +66,27 @@ def fit_words(features: Sequence[AnyArray], size: int, targets: AnyArray, labels
     values = [idf[rows] / max(1e-6, float(np.sqrt((idf[rows] ** 2).sum()))) for rows in own]
     ends = np.cumsum([0, *map(len, own)])
     matrix = csr_matrix((np.concatenate(values), np.concatenate(own), ends), shape=(len(own), size))
+    parts = [_separate(matrix, targets, labels, seed)]
+    if finer is not None:
+        parts.append(_separate(matrix, finer[0], len(finer[1]), seed))
+    table = np.concatenate([part[0] for part in parts], axis=1)
+    return WordHead(
+        table * idf[:, None].astype(np.float32),
+        (idf**2).astype(np.float32),
+        np.concatenate([part[1] for part in parts]),
+        finer[1] if finer is not None else np.zeros(0, dtype=np.int64),
+    )
+
+
+def _separate(matrix: Any, targets: AnyArray, classes: int, seed: int) -> tuple[Array, Array]:
+    """Return (features, classes) weights and (classes,) bias of one-against-rest support vector machines."""
+    from sklearn.svm import LinearSVC
+
     model = LinearSVC(C=1.0, random_state=seed).fit(matrix, targets)
-    table = np.zeros((size, labels), dtype=np.float32)
-    bias = np.full(labels, -1.0, dtype=np.float32)
+    weights, bias = model.coef_.T, model.intercept_
     if len(model.classes_) == 2:
-        table[:, model.classes_] = np.stack([-model.coef_[0], model.coef_[0]], axis=1)
-        bias[model.classes_] = [-model.intercept_[0], model.intercept_[0]]
-    else:
-        table[:, model.classes_] = model.coef_.T
-        bias[model.classes_] = model.intercept_
-    return WordHead(table * idf[:, None].astype(np.float32), (idf**2).astype(np.float32), bias)
+        weights, bias = np.concatenate([-weights, weights], axis=1), np.array([-bias[0], bias[0]])
+    table = np.zeros((matrix.shape[1], classes), dtype=np.float32)
+    level = np.full(classes, -1.0, dtype=np.float32)
+    table[:, model.classes_], level[model.classes_] = weights, bias
+    return table, level

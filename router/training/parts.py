@@ -53,7 +53,7 @@ def fit_parts(
     `weights` is the head that the encoder was fine-tuned with; without one, a head is fitted to the vectors as they
     are. `held` rows stop stage one early; without them it is trained for a fixed number of epochs.
     """
-    finer = None
+    finer, classes = None, None
     labels = int(finer_owners.max()) + 1
     if weights is None:
         weights = fit_cosine_head(vectors, rows.targets, labels)
@@ -61,6 +61,7 @@ def fit_parts(
         present = np.unique(rows.finer)
         compact = np.searchsorted(present, rows.finer)
         finer = fit_cosine_head(vectors, compact, len(present)), finer_owners[present]
+        classes = compact, finer_owners[present]
     space = fit_space(vectors, rows.targets, weights, finer)
     train = rows.texts, rows.targets
     if held is None:
@@ -68,5 +69,5 @@ def fit_parts(
     stop = (held.texts, held.targets) if held is not None else ((), np.zeros(0, dtype=np.int64))
     encoder, head = fit_static(start, train, stop, static, report)
     features = [own for own, _ in encoder.features(rows.texts)]
-    words = fit_words(features, len(encoder.vectors), rows.targets, labels, seed=static.seed)
+    words = fit_words(features, len(encoder.vectors), rows.targets, labels, classes, seed=static.seed)
     return Parts(encoder, head, words, space)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from graph.errors import InvalidRequest
 from router.encoders import MAX_TOKENS, shorten
 from router.types import Array
 from router.vectors import AnyArray
@@ -26,9 +27,17 @@ class Tokens:
 
 
 class TorchEncoder:
-    """A sentence encoder of `trained` trainable layers on top of frozen ones. Uses torch; one thread at a time."""
+    """A sentence encoder of `trained` trainable layers on top of frozen ones. Uses torch; one thread at a time.
+
+    Raises `InvalidRequest` if the folder holds no such model.
+    """
 
     def __init__(self, path: Path, *, trained: int) -> None:
+        if not any((path / name).is_file() for name in ("modules.json", "config.json")):
+            raise InvalidRequest(
+                f"{path} is no sentence-transformers model: it has neither modules.json nor config.json",
+                param="encoder",
+            )
         from sentence_transformers import SentenceTransformer
 
         self.model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
