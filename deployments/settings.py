@@ -45,7 +45,7 @@ class Settings(BaseModel):
     num_cpus: float | None = Field(None, gt=0)
     """Logical CPUs that a local Ray may hand out; by default at least 4, whatever the machine has."""
     strategy: str = "embedding"
-    """How requests are routed: `embedding` or `keyword`."""
+    """How requests are routed: `embedding` (of more than 2,000 nodes by an index), `indexed` or `keyword`."""
     encoder: str = "auto"
     """Sentence encoder: `hf://…`, `pkg://…` or a folder; `auto` takes an installed MiniLM package, else the hub's."""
     encoder_tokenizer: str | None = None
@@ -90,7 +90,7 @@ class Settings(BaseModel):
     """Whether a node that would do harm to the others is refused (`on`), only flagged (`warn`) or not looked at."""
     gate_refuse_overlap: float = Field(0.5, ge=0)
     """Refuse a node that is confused with an existing one by more: 0 is never, 1 a toss of a coin."""
-    gate_flag_overlap: float = Field(0.25, ge=0)
+    gate_flag_overlap: float = Field(0.2, ge=0)
     """Flag a node that is confused with an existing one by more."""
     gate_refuse_flips: float = Field(0.15, ge=0, le=1)
     """Refuse a node that costs more than this share of held-out requests the right node that they get now."""

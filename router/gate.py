@@ -23,7 +23,7 @@ from graph.spec import NodeSpec
 from graph.types import Call, Message, Modality, NodeName
 from router.decide import decide
 from router.evaluation.routing import Prediction, Row, evaluate
-from router.gate_rules import Thresholds, Verdict, judge, standard_error
+from router.gate_rules import CONFIDENCE, Thresholds, Verdict, judge, standard_error
 from router.policy import Policy
 from router.scores import split_rows
 from router.types import Decision, Scorer, Scores
@@ -91,8 +91,8 @@ class Confusion:
 
     @property
     def certain(self) -> float:
-        """The overlap that is left when its standard error is taken off."""
-        return self.overlap - self.error
+        """The overlap that there is in nine cases out of ten, given so many requests: a lower bound."""
+        return self.overlap - CONFIDENCE * self.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class GateReport:
         """Return a JSON form, figures rounded."""
         data: dict[str, Any] = _rounded(asdict(self))
         for item, confusion in zip(data["confusion"], self.confusion, strict=True):
-            item["overlap"] = round(confusion.overlap, 4)
+            item |= {"overlap": round(confusion.overlap, 4), "certain": round(confusion.certain, 4)}
         return data
 
 
@@ -236,7 +236,7 @@ class _Table:
 
 
 def confused(contender: Contender, rows: Sequence[Row], *, above: float) -> list[tuple[NodeName, Confusion]]:
-    """Return the pairs of nodes of one router whose overlap, less its standard error, is above a limit; worst first."""
+    """Return the pairs of nodes of one router whose overlap is surely above a limit, the worst first."""
     table = _Table.of(rows, contender.seen([row.text for row in rows]).nearest)
     pairs = sorted({tuple(sorted(pair)) for pair in table.counts if pair[0] != pair[1]})
     found = [(second, table.pair(first, second)) for first, second in pairs]

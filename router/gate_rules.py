@@ -15,17 +15,21 @@ ROWS_MIN = 20
 """Held-out requests below which shares of all of them decide nothing: one request would be too much."""
 RECENT_MIN = 50
 """Recent requests below which their shares decide nothing."""
+OWN_MIN = 3
+"""Held-out requests that both of two nodes must have before one is refused for the other's sake."""
+CONFIDENCE = 1.28
+"""Standard errors that are taken off a share before it is held against a node: a one-sided bound of nine in ten."""
 FLIPS_MIN = 2
 """Negative flips below which their share decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Limits of the gate. Overlaps and flips count only as far as they exceed their own standard error."""
+    """Limits of the gate. Overlaps and flips count as far as they are sure (`CONFIDENCE`)."""
 
     refuse_overlap: float = 0.5
     """Refuse a node whose requests and an existing node's overlap by more (0: never confused, 1: a toss of a coin)."""
-    flag_overlap: float = 0.25
+    flag_overlap: float = 0.2
     refuse_flips: float = 0.15
     """Refuse a node that costs more than this share of the held-out requests their right node."""
     flag_flips: float = 0.05
@@ -57,7 +61,8 @@ def standard_error(count: int, of: int) -> float:
 
 def _overlaps(report: GateReport, limits: Thresholds) -> Iterator[tuple[Verdict, str]]:
     for item in report.confusion:
-        if item.certain > limits.refuse_overlap:
+        enough = min(item.rows, report.own_rows) >= OWN_MIN
+        if enough and item.certain > limits.refuse_overlap:
             limit = f"refused above gate_refuse_overlap = {limits.refuse_overlap:g}"
             yield "refuse", f"{_pair(report, item)}: they can hardly be told apart ({_overlap(item)}, {limit})"
         elif item.certain > limits.flag_overlap:
@@ -74,14 +79,14 @@ def _pair(report: GateReport, item: Confusion) -> str:
 
 
 def _overlap(item: Confusion) -> str:
-    return f"overlap {item.overlap:.2f} less a standard error of {item.error:.2f}"
+    return f"overlap {item.overlap:.2f}, surely {item.certain:.2f}"
 
 
 def _flips(report: GateReport, limits: Thresholds) -> Iterator[tuple[Verdict, str]]:
     if report.rows < ROWS_MIN or report.flips < FLIPS_MIN:
         return
     share = report.flips / report.rows
-    certain = share - standard_error(report.flips, report.rows)
+    certain = share - CONFIDENCE * standard_error(report.flips, report.rows)
     words = (
         f"{report.flips} of {report.rows} held-out requests ({share:.1%}) lose the right node that they get "
         f"now (accuracy {report.live.accuracy:.1%} to {report.candidate.accuracy:.1%}"

@@ -98,11 +98,19 @@ def test_two_nodes_that_are_tossed_for_collide_and_two_that_are_not_do_not() -> 
     assert lenient.verdict == "apply" and lenient.confusion == report.confusion
 
 
-def test_one_example_of_few_refuses_nobody() -> None:
-    rows = [*rows_of("a", 2), *rows_of("b", 2), *rows_of("n", 2)]
+@pytest.mark.parametrize(("count", "verdict"), [(1, "flag"), (2, "flag"), (3, "refuse")])
+def test_of_one_or_two_examples_all_may_be_confused_and_nobody_is_refused(count: int, verdict: str) -> None:
+    rows = [*rows_of("a", count), *rows_of("n", count)]
+    before = {row.text: ("a", 1.0) for row in rows}
+    after = {row.text: ("n" if row.node == "a" else "a", 1.0) for row in rows}
+    assert compared(before, after, rows).verdict == verdict
+
+
+def test_one_confused_example_of_few_is_nothing() -> None:
+    rows = [*rows_of("a", 3), *rows_of("b", 3), *rows_of("n", 3)]
     before = {row.text: (row.node if row.node != "n" else "a", 1.0) for row in rows}
     after = {row.text: (row.node, 1.0) for row in rows} | {"a0": ("n", 1.0)}
-    assert compared(before, after, rows).verdict != "refuse"
+    assert compared(before, after, rows).verdict == "apply"
 
 
 def test_flips_and_calibration_and_scope_have_limits_of_their_own() -> None:
