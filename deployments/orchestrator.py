@@ -142,8 +142,13 @@ class Orchestrator:
 
     def _excluded_for(self, snapshot: Snapshot, operation: str, params: frozenset[str]) -> dict[NodeName, str]:
         like = Call(params=dict.fromkeys(params), operation=operation)  # type: ignore[arg-type]
-        lacking = {spec.name: capabilities(self._kinds, spec, like) for spec in snapshot.graph}
-        return {name: why for name, why in lacking.items() if why} | snapshot.unavailable
+        # A kind decides for all its nodes, of which there may be very many.
+        of_each = {spec.kind: spec for spec in snapshot.graph}
+        lacking = {kind: why for kind, spec in of_each.items() if (why := capabilities(self._kinds, spec, like))}
+        if not lacking:
+            return snapshot.unavailable
+        found = {spec.name: lacking[spec.kind] for spec in snapshot.graph if spec.kind in lacking}
+        return found | snapshot.unavailable
 
     def usable(self, node: NodeName, call: Call) -> bool:
         """Whether a node is ready and its kind and modalities fit the call: a condition on fallbacks."""

@@ -24,6 +24,8 @@ class Ranked:
     clause: Clause
     probabilities: dict[NodeName, float]
     in_scope: float
+    shortlisted: bool = False
+    """Whether these are the only nodes of very many that come into question."""
 
     def best(self, specs: Iterable[NodeSpec]) -> NodeName | None:
         """Return the most probable of these nodes; names break ties."""
@@ -45,7 +47,7 @@ def ranked(clauses: Sequence[Clause], scores: Scores) -> list[Ranked]:
     found: list[Ranked] = []
     for clause, row, scope in zip(clauses, scores.probabilities, scores.in_scope, strict=True):
         probabilities = {label: float(value) for label, value in zip(scores.labels, row, strict=True)}
-        item = Ranked(clause, probabilities, float(scope))
+        item = Ranked(clause, probabilities, float(scope), scores.shortlisted)
         if found and BARE.match(clause.text) and not transcribes(found[-1].clause.text):
             item = replace(found[-1], clause=clause)
         if found and clause.soft and not _apart(found[-1], item):
@@ -73,7 +75,7 @@ class Chooser:
 
         `media` are the attachments that it speaks of; `before` is the node of the clause whose output it takes.
         """
-        usable = [spec for spec in self.graph if self._usable(spec, media)]
+        usable = [spec for spec in self._considered(item, before) if self._usable(spec, media)]
         if item.in_scope >= self.min_in_scope:
             return item.best(usable)
         default = self.graph.default
@@ -95,6 +97,12 @@ class Chooser:
         texts = [spec for spec in able if Modality.TEXT in spec.produces] or able
         made_for_it = [spec for spec in texts if Modality.TEXT not in spec.accepts] or texts
         return item.best(made_for_it) if item else min((spec.name for spec in made_for_it), default=None)
+
+    def _considered(self, item: Ranked, before: NodeName | None) -> Iterable[NodeSpec]:
+        if not item.shortlisted:
+            return self.graph
+        names = dict.fromkeys([*item.probabilities, self.graph.default, before])
+        return [self.graph[name] for name in names if name is not None and name in self.graph]
 
     def _usable(self, spec: NodeSpec, media: Sequence[Modality]) -> bool:
         signature = spec.signature()

@@ -13,6 +13,7 @@ from graph.spec import NodeSpec
 from graph.types import Call, Message, Modality, NodeName, Payload
 from router.batching import Batcher
 from router.decide import decide
+from router.planners.learned import LearnedPlanner
 from router.policy import Policy
 from router.router import Router
 from router.scorers.catalogue import SHORTLIST, Catalogue
@@ -107,6 +108,20 @@ def test_a_decision_among_very_many_nodes_looks_at_a_shortlist(many: list[NodeSp
         assert len(decision.candidates) + len(decision.excluded) <= SHORTLIST + 1
         assert {item.reason for item in decision.excluded} == {"is loading"}
     assert graph.looked_at < 3 * 10 * SHORTLIST
+
+
+async def test_a_plan_among_very_many_nodes_looks_at_shortlists(many: list[NodeSpec], scorer: IndexedScorer) -> None:
+    graph = CountingGraph([*many, node("rest", "anything", default=True)])
+    assert graph.default == "rest"
+    graph.looked_at = 0
+
+    async def score(texts: Sequence[str]) -> Scores:
+        return scorer.score(texts)
+
+    asked = ask(f"{said(12)} {said(12)}. {said(3456)} {said(3456)}.")
+    plan = await LearnedPlanner(score, min_in_scope=0.0).plan(asked, graph)
+    assert [task.node for task in plan.tasks] == ["n12", "n3456"]
+    assert graph.looked_at < 10 * SHORTLIST
 
 
 def test_recordings_find_their_way_among_very_many_nodes(many: list[NodeSpec], scorer: IndexedScorer) -> None:
