@@ -102,7 +102,8 @@ class Gateway:
                 lambda inner: metered(inner, self.metrics, self._spec),
             ),
         )
-        invoke, self._bulkhead = compose(self._placement.invoke, policies)
+        stack = compose(self._placement.invoke, policies)
+        invoke, self._forget_calls = stack.invoke, stack.forget
         learned = LearnedPlanner(self.router.score)
         planner: Planner = LLMPlanner(invoke, settings.planner_node, learned) if settings.planner_node else learned
         self.orchestrator = Orchestrator(
@@ -199,8 +200,7 @@ class Gateway:
             await self.router.fit(learned)
         for name in set(self.snapshot.nodes) - set(snapshot.nodes):
             self.metrics.forget(name)
-            self._breaker.forget(name)
-            self._bulkhead.forget(name)
+            self._forget_calls(name)
         self.snapshot = snapshot
         if not self.ready:
             spare_the_collector()

@@ -40,8 +40,11 @@ class Limits(_Model):
     idle_s: float = Field(30.0, gt=0, le=3600)
     """Longest silence between two pieces of an answer."""
     total_s: float = Field(300.0, gt=0, le=86400)
+    hedge_s: float | None = Field(None, gt=0, le=600)
+    """Seconds after which a node that has not begun to answer is asked a second time, for a tenth of its calls at most;
+    the answer that begins first counts. Without it no call is hedged."""
     attempts: int = Field(3, ge=1, le=10)
-    """Attempts at this node, the first one included."""
+    """Attempts at this node, the first one and hedges included."""
     concurrency: int = Field(32, ge=1, le=10_000)
     """Calls that one replica works on at a time."""
     queue: int = Field(128, ge=0, le=100_000)

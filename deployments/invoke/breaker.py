@@ -54,6 +54,8 @@ class CircuitBreaker:
         async def run(node: NodeName, call: Call) -> AsyncIterator[Delta]:
             circuit = self._circuits.get(node) or self._circuits.setdefault(node, _Circuit())
             self._admit(node, circuit)
+            if circuit.state == "half_open":
+                call = call.with_context(attempts=1)  # one is enough to see whether the node is back
             try:
                 async with closing_stream(invoke(node, call)) as deltas:
                     async for delta in deltas:

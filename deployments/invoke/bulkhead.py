@@ -34,6 +34,11 @@ class Bulkhead:
 
         return run
 
+    async def take_place(self, node: NodeName) -> Callable[[], None] | None:
+        """Take one more place if one is free now, without waiting; return what gives it back."""
+        gate = self._gate(node)
+        return gate.leave if await gate.try_enter() else None
+
     def forget(self, node: NodeName) -> None:
         """Drop the gate of a node that was removed; calls inside it end as they would have."""
         self._gates.pop(node, None)
@@ -72,6 +77,11 @@ class _Gate:
             raise DeadlineExceeded("deadline", round(max(left or 0.0, 0.0), 3), node=node) from None
         finally:
             self.waiting -= 1
+
+    async def try_enter(self) -> bool:
+        if self._semaphore.locked():
+            return False
+        return await self._semaphore.acquire()
 
     def leave(self) -> None:
         self._semaphore.release()

@@ -16,7 +16,6 @@ from graph.errors import (
 )
 from graph.model_graph import ModelGraph
 from graph.node import Invoke, closing_stream
-from graph.spec import NodeSpec
 from graph.types import Call, Delta, NodeName
 
 CALLERS_FAULT = frozenset({400, 413, 422})
@@ -33,7 +32,8 @@ def falling_back(
 ) -> Invoke:
     """Follow `fallback` edges in order, breadth first, until a node answers.
 
-    A request that is too long goes only to nodes with a larger context; a content refusal and a wrong request go
+    A request that is too long goes only to nodes with a larger context (one that does not say how large its context is
+    may always be the larger one, and any node after one that does not say); a content refusal and a wrong request go
     nowhere. When every node fails, the first error is raised: it is the one that explains. Every delta names the
     node that answers, and the last one, or the error, says how many attempts were made at all nodes together.
     """
@@ -100,9 +100,9 @@ def _next(
     known = {*tried, *ahead}
     targets = ahead + [name for name in graph[node].edges.fallback if name in graph and name not in known]
     if isinstance(error, ContextTooLong):
-        targets = [name for name in targets if _window(graph[name]) > _window(graph[node])]
+        targets = [name for name in targets if _may_be_larger(graph[name].context_window, graph[node].context_window)]
     return targets
 
 
-def _window(spec: NodeSpec) -> float:
-    return spec.context_window or float("inf")
+def _may_be_larger(window: int | None, too_small: int | None) -> bool:
+    return window is None or too_small is None or window > too_small

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from deployments.invoke.breaker import CircuitBreaker
+from deployments.invoke.budget import HEDGES, RETRIES, Budget
 from deployments.invoke.bulkhead import Bulkhead
 from deployments.invoke.cascade import Judged, escalating
 from deployments.invoke.fallback import falling_back
+from deployments.invoke.hedge import hedged
 from deployments.invoke.limits import limited
 from deployments.invoke.retry import retrying
 from graph.model_graph import ModelGraph
@@ -32,8 +34,17 @@ class Policies:
     """Wrappers that see each node's call as a whole, outermost first: tracing, metrics."""
 
 
-def compose(place: Invoke, policies: Policies) -> tuple[Invoke, Bulkhead]:
-    """Return cascade( fallback( observers( bulkhead( breaker( retry( limits( place ) ) ) ) ) ) ), and the bulkhead.
+@dataclass(frozen=True)
+class Stack:
+    """The policies composed."""
+
+    invoke: Invoke
+    forget: Callable[[NodeName], None]
+    """Drop what is known of a node that was removed."""
+
+
+def compose(place: Invoke, policies: Policies) -> Stack:
+    """Return cascade( fallback( observers( bulkhead( breaker( retry( hedge( limits( place ) ) ) ) ) ) ) ).
 
     Observers stand inside the fallback, so that each node that was asked has a span of its own, and outside retry,
     so that attempts at one node are one span.
@@ -43,7 +54,9 @@ def compose(place: Invoke, policies: Policies) -> tuple[Invoke, Bulkhead]:
         return policies.graph()[name]
 
     bulkhead = Bulkhead(lookup)
-    invoke = retrying(limited(place, lookup), lookup)
+    retries, hedges = Budget(RETRIES), Budget(HEDGES)
+    invoke = hedged(limited(place, lookup), lookup, hedges, bulkhead.take_place)
+    invoke = retrying(invoke, lookup, retries)
     invoke = bulkhead.wrap(policies.breaker.wrap(invoke))
     for observe in reversed(policies.observers):
         invoke = observe(invoke)
@@ -61,4 +74,9 @@ def compose(place: Invoke, policies: Policies) -> tuple[Invoke, Bulkhead]:
         max_attempts=policies.max_attempts,
         on_judged=policies.on_judged,
     )
-    return invoke, bulkhead
+
+    def forget(node: NodeName) -> None:
+        for part in (policies.breaker, bulkhead, retries, hedges):
+            part.forget(node)
+
+    return Stack(invoke, forget)

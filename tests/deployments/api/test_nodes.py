@@ -33,7 +33,7 @@ async def test_a_node_is_put_called_updated_rolled_back_and_removed(start: Start
     assert (gone.status_code, gone.json()["state"]) == (200, "draining")
     await service.settle(5)
     assert (await service.chat("new")).status_code == 404
-    assert not {"new"} & (set(service.gateway._breaker._circuits) | set(service.gateway._bulkhead._gates))
+    assert "new" not in service.gateway._breaker._circuits
     history = (await service.http.get("/v1/nodes/new/history")).json()["data"]
     assert [(item["version"], item["source"], item["spec"] is None) for item in history] == [
         (4, "api", True), (3, "rollback", False), (2, "api", False), (1, "api", False),

@@ -134,3 +134,13 @@ async def test_a_node_that_was_removed_is_forgotten() -> None:
     assert watched.breaker._circuits == {}
     assert await watched.ask() == "ok"
     watched.breaker.forget("nobody")
+
+
+async def test_a_probe_is_a_single_attempt() -> None:
+    watched = Watched(down(), down(), answer("well"))
+    for _ in range(2):
+        await watched.ask()
+    watched.now += 5
+    for _ in range(2):
+        assert await watched.ask() == "ok"
+    assert [call.context.attempts for _, call in watched.place.calls] == [None, None, 1, None]

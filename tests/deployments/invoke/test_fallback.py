@@ -102,6 +102,25 @@ async def test_a_request_that_is_too_long_goes_only_to_larger_contexts() -> None
     assert service.place.asked() == ["a", "large"]
 
 
+@pytest.mark.parametrize(
+    ("windows", "asked"),
+    [((4096, None), ["a", "b"]), ((None, 4096), ["a", "b"]), ((None, None), ["a", "b"]), ((4096, 4096), ["a"])],
+    ids=str,
+)
+async def test_a_context_of_unknown_size_may_be_the_larger_one(
+    windows: tuple[int | None, int | None], asked: list[str]
+) -> None:
+    service = Service(
+        node("a", "b", window=windows[0]),
+        node("b", window=windows[1]),
+        a=[ContextTooLong("a")],
+        b=[ContextTooLong("b")],
+    )
+    with pytest.raises(ContextTooLong, match="a"):
+        await deltas_of(service.invoke, chat())
+    assert service.place.asked() == asked
+
+
 async def test_nodes_that_were_ahead_are_passed_over_too_when_the_request_is_too_long() -> None:
     service = Service(
         node("a", "b", "small"), node("b", window=4096), node("small", window=2048), a=DOWN, b=[ContextTooLong("long")]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from fakes import FakeInvoke, Step, answer, chat
+from fakes import FakeInvoke, Step, answer, chat, spec
 from invoke_parts import deltas_of, lookup_of, text_of
 
-from deployments.invoke.retry import FIRST_WAIT_S, LONGEST_WAIT_S, retrying
+from deployments.invoke.budget import RETRIES, Budget, BudgetSettings
+from deployments.invoke.retry import FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S, retrying
 from graph.errors import (
     ContentRefused,
     ContextTooLong,
@@ -22,6 +23,7 @@ from graph.errors import (
     StreamBroken,
 )
 from graph.node import Invoke
+from graph.types import Delta
 
 
 class Sleeps:
@@ -36,7 +38,7 @@ class Sleeps:
 
 def stack(script: list[list[Step]], **limits: object) -> tuple[Invoke, FakeInvoke, Sleeps]:
     place, sleeps = FakeInvoke({"a": script}), Sleeps()
-    return retrying(place, lookup_of(**limits), sleep=sleeps, jitter=lambda: 1.0), place, sleeps
+    return retrying(place, lookup_of(**limits), Budget(RETRIES), sleep=sleeps, jitter=lambda: 1.0), place, sleeps
 
 
 def down(**fields: object) -> NodeUnavailable:
@@ -117,3 +119,34 @@ async def test_a_caller_who_does_not_stream_sees_nothing_of_a_failed_attempt() -
     deltas = await deltas_of(invoke, chat())
     assert "".join(delta.text for delta in deltas) == "the whole"
     assert not any(delta.reset for delta in deltas)
+
+
+async def test_a_node_with_a_fallback_is_not_waited_for_long() -> None:
+    place, sleeps = FakeInvoke({"a": [[down(retry_after=PATIENCE_S / 2)]]}), Sleeps()
+    law = spec("a", edges={"fallback": ["b"]}, limits={"attempts": 9})
+    invoke = retrying(place, lambda name: law, Budget(RETRIES), sleep=sleeps)
+    with pytest.raises(NodeUnavailable):
+        await deltas_of(invoke, chat())
+    assert sleeps.seconds == [PATIENCE_S / 2] * 2
+
+
+async def test_a_failing_node_gets_no_more_retries_than_its_budget_allows() -> None:
+    now = [0.0]
+    budget = Budget(BudgetSettings(share=0.5, reserve=2, per_s=1), clock=lambda: now[0])
+    place = FakeInvoke({"a": [[down()] for _ in range(20)]})
+    invoke = retrying(place, lookup_of(attempts=2), budget, sleep=Sleeps())
+    made = []
+    for second in (0, 0, 0, 0, 9, 9, 9):
+        now[0] = second
+        with pytest.raises(NodeUnavailable) as caught:
+            await deltas_of(invoke, chat())
+        made.append(caught.value.attempts)
+    assert made == [2, 2, 2, 1, 2, 2, 2]
+
+
+async def test_attempts_that_a_call_made_below_count() -> None:
+    twice = down()
+    twice.attempts = 2
+    invoke, place, _ = stack([[twice], [Delta(finish_reason="stop", attempt=2)]], attempts=4)
+    assert (await deltas_of(invoke, chat()))[-1].attempt == 4
+    assert place.calls[1][1].context.attempts == 2

@@ -33,7 +33,7 @@ def stack(scripts: dict[str, list[list[Step]]], **changes: object) -> tuple[Invo
 
     settings: dict[str, object] = {"max_attempts": 6, "observers": (watched,)} | changes
     policies = Policies(lambda: graph, lambda name, call: True, lambda start, end: None, **settings)  # type: ignore[arg-type]
-    return compose(place, policies)[0], place, seen
+    return compose(place, policies).invoke, place, seen
 
 
 def quick_down() -> list[Step]:
@@ -90,3 +90,43 @@ async def test_leaving_closes_the_nodes_stream() -> None:
     assert (await anext(deltas)).text == "one "
     await deltas.aclose()  # type: ignore[attr-defined]
     assert place.closed == ["a"]
+
+
+async def test_retries_hedges_fallbacks_and_cascades_share_one_cap() -> None:
+    hedging = {"limits": {"attempts": 4, "hedge_s": 0.01, "first_token_s": 0.05}}
+    graph = ModelGraph(
+        [
+            spec("a", edges={"fallback": ["b"], "escalates": ["c"]}, cascade={"must_match": "good"}, **hedging),
+            spec("b", edges={"fallback": ["d"]}, **hedging),
+            spec("c", edges={"fallback": ["b"]}, **hedging),
+            spec("d", **hedging),
+        ]
+    )
+
+    def late() -> list[Step]:
+        return [0.02, NodeUnavailable("down", retry_after=0.0)]
+
+    place = FakeInvoke(
+        {"a": [late() for _ in range(9)], "b": [answer("bad")], "c": [late() for _ in range(9)], "d": [answer("bad")]}
+    )
+    policies = Policies(lambda: graph, lambda name, call: True, lambda start, end: None, max_attempts=7)
+    deltas = await deltas_of(compose(place, policies).invoke, chat())
+    assert text_of(deltas) == "bad"  # the best there is
+    assert place.asked() == ["a"] * 4 + ["b"] + ["c"] * 2
+    assert place.running == 0
+
+
+async def test_a_node_that_was_removed_is_forgotten() -> None:
+    graph = ModelGraph([spec("a", limits=LIMITS)])
+    place = FakeInvoke({"a": [quick_down() for _ in range(40)]})
+    policies = Policies(lambda: graph, lambda name, call: True, lambda start, end: None, max_attempts=6)
+    built = compose(place, policies)
+
+    async def attempts() -> int:
+        with pytest.raises(NodeUnavailable) as caught:
+            await deltas_of(built.invoke, chat())
+        return caught.value.attempts
+
+    assert [await attempts() for _ in range(6)] == [2, 2, 2, 2, 2, 0]
+    built.forget("a")
+    assert await attempts() == 2
