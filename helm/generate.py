@@ -73,14 +73,21 @@ def schema(text: str) -> str:
     whole = json.loads(text)
     expert = NodeSpec.model_json_schema(ref_template="#/$defs/NodeSpec/$defs/{model}")
     expert["properties"]["api_key"] = {"type": "string", "pattern": f"^{SECRET.pattern}$"}
-    whole["$defs"]["NodeSpec"] = _without_titles(expert)
+    whole["$defs"]["NodeSpec"] = _rules(expert)
     return json.dumps(whole, indent=2) + "\n"
 
 
-def _without_titles(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _without_titles(item) for key, item in node.items() if key != "title" or not isinstance(item, str)}
-    return [_without_titles(item) for item in node] if isinstance(node, list) else node
+def _rules(schema: Any) -> Any:
+    """Return a schema without what only explains: words may change without the chart."""
+    if isinstance(schema, list):
+        return [_rules(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key not in ("title", "description", "default")}
+    for named in ("properties", "$defs"):  # whose keys are names
+        if named in kept:
+            kept[named] = {name: _rules(inner) for name, inner in kept[named].items()}
+    return {key: value if key in ("properties", "$defs") else _rules(value) for key, value in kept.items()}
 
 
 def main() -> int:

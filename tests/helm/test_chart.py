@@ -11,70 +11,8 @@ import yaml
 from helm_tools import CHART, Helm, Manifest, only, pod_templates, problems, serve_config
 
 VALUES = ("values.yaml", "values-laptop.yaml", "values-production.yaml")
-EXTERNAL = {"valkey": {"enabled": False}, "external": {"host": "redis.example"}}
 EXPERT = {"name": "law", "kind": "openai", "description": "Law.", "endpoint": "https://a.example/v1", "model": "m"}
-GROUP = {"replicas": 1, "minReplicas": 0, "maxReplicas": 3,
-         "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": 2, "memory": "1Gi"}}}  # fmt: skip
-
-SWITCHES: dict[str, dict[str, Any]] = {
-    "everything": {
-        "image": {"digest": "sha256:" + "0" * 64, "pullSecrets": ["registry"]},
-        "commonLabels": {"team": "ml"},
-        "commonAnnotations": {"owner": "ml@example.com"},
-        "experts": [EXPERT | {"api_key": "${LAW_KEY}"}],
-        "expertsFrom": ["more-experts"],
-        "expertSecrets": ["upstreams"],
-        "settings": {"min_probability": 0.6, "planner_node": "law"},
-        "apiKey": {"existingSecret": "api", "key": "k"},
-        "gateway": {"autoscaling": {"enabled": True}},
-        "ray": {
-            "auth": {"existingSecret": "ray"},
-            "faultTolerance": {"enabled": True},
-            "autoscaling": {"enabled": True},
-            "upgrade": {"type": "NewClusterWithIncrementalUpgrade", "gatewayClassName": "istio"},
-            "extraClusterConfig": {"headGroupSpec": {"enableIngress": False}},
-        },
-        "head": {"podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}, "priorityClassName": "high",
-                 "nodeSelector": {"e": "f"}, "tolerations": [{"operator": "Exists"}], "rayStartParams": {"block": "true"},
-                 "affinity": {"nodeAffinity": {}}},
-        "workerGroups": {
-            "workers": {"maxReplicas": 6},
-            "gpu": GROUP | {"runtimeClassName": "nvidia", "cpus": 3, "topologySpreadConstraints": [],
-                            "rayStartParams": {"resources": '"{\\"A100\\": 1}"'}},
-        },
-        "redis": {"valkey": {"enabled": False},
-                  "external": {"host": "r.example", "tls": True, "username": "app", "existingSecret": "redis"}},
-        "telemetry": {"otlpEndpoint": "http://otel.example:4318", "captureContent": True, "traceRatio": 0.5},
-        "cache": {"existingClaim": "models"},
-        "ingress": {"enabled": True, "className": "nginx", "annotations": {"x/y": "z"}, "hosts": ["a.example"],
-                    "tls": [{"secretName": "tls", "hosts": ["a.example"]}]},
-        "httpRoute": {"enabled": True, "parentRefs": [{"name": "gw"}], "hostnames": ["b.example"], "timeout": "600s"},
-        "networkPolicy": {"clients": [{"podSelector": {}}], "extraIngress": [{"ports": [{"port": 1}]}],
-                          "extraEgress": [{"ports": [{"port": 2}]}]},
-        "podDisruptionBudget": {"enabled": True, "maxUnavailable": "25%"},
-        "serviceAccount": {"name": "own", "annotations": {"iam": "role"}},
-        "metrics": {"serviceMonitor": {"enabled": True}, "dashboard": {"enabled": True},
-                    "prometheusRule": {"enabled": True, "extraGroups": [{"name": "own", "rules": []}]}},
-        "extraEnv": [{"name": "A", "value": "b"}],
-        "extraEnvFrom": [{"configMapRef": {"name": "c"}}],
-        "extraVolumes": [{"name": "v", "emptyDir": {}}],
-        "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
-        "extraManifests": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-own"}}],
-    },  # fmt: skip
-    "nothing": {
-        "serviceAccount": {"create": False},
-        "networkPolicy": {"enabled": False},
-        "ray": {"haproxy": False, "auth": {"enabled": False}, "upgrade": {"type": "None"}},
-        "redis": EXTERNAL,
-    },
-    "trial with all of its parts": {
-        "jaeger": {"enabled": True},
-        "redis": {"valkey": {"existingSecret": "v", "persistence": {"enabled": True, "storageClass": "fast"}}},
-        "image": {"pullSecrets": ["registry"]},
-        "networkPolicy": {"upstreams": {"cidrs": []}, "operator": [], "clients": [{"podSelector": {}}]},
-        "fullnameOverride": "own-name",
-    },
-}  # fmt: skip
+SWITCHES: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("switches.yaml").read_text())
 
 
 @pytest.fixture(scope="session", params=[*VALUES, *SWITCHES])

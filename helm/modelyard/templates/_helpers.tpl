@@ -144,6 +144,14 @@ http://{{ include "modelyard.jaegerName" . }}:4318
 {{- if and $values.ingress.enabled (not $values.ingress.hosts) -}}
 {{- fail "ingress.hosts is empty: name at least one host" -}}
 {{- end -}}
+{{- $own := dict "nodes" "experts" "watch_nodes_s" "expertsWatchSeconds" "store" "redis" "store_password" "redis" "api_key" "apiKey.existingSecret" "replicas" "gateway.replicas" "otlp_endpoint" "telemetry.otlpEndpoint" "trace_ratio" "telemetry.traceRatio" "capture_content" "telemetry.captureContent" -}}
+{{- range $name, $_ := $values.settings -}}
+{{- if hasKey $own $name -}}
+{{- fail (printf "settings.%s is not set here but by %s" $name (get $own $name)) -}}
+{{- else if has $name (list "address" "host" "port" "num_cpus") -}}
+{{- fail (printf "settings.%s is for a service without Kubernetes; leave it out" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- $names := dict -}}
 {{- range $index, $expert := $values.experts -}}
 {{- if hasKey $names $expert.name -}}

@@ -1,0 +1,88 @@
+"""What the chart tells Serve to run is the application of this package, with settings and experts that it takes."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+import yaml
+from helm_tools import CHART, Helm, Manifest, Refused, only, pod_templates, serve_config
+from ray.serve import Application
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.app_names import GATEWAY
+from deployments.settings import Settings
+from graph.errors import InvalidRequest
+from graph.loader import load_text
+from graph.model_graph import ModelGraph
+from graph.node import installed_kinds
+
+READY = ("values-laptop.yaml", "values-production.yaml")
+
+
+@pytest.fixture(scope="session", params=READY)
+def ready(request: pytest.FixtureRequest, helm: Helm) -> list[Manifest]:
+    return helm.manifests(None, CHART / request.param)
+
+
+def test_serve_takes_the_configuration(ready: list[Manifest]) -> None:
+    config = ServeDeploySchema.model_validate(serve_config(ready))
+    (application,) = config.applications
+    assert application.name == GATEWAY and application.route_prefix == "/"
+    assert (config.http_options.host, config.http_options.port) == ("0.0.0.0", 8000)
+    (gateway,) = application.deployments
+    assert gateway.name == "gateway" and gateway.max_replicas_per_node == 1
+    for name in application.model_fields_set | gateway.model_fields_set | set(serve_config(ready)):
+        known = {type(config), type(application), type(gateway)}
+        assert any(name in model.model_fields for model in known), name  # Serve ignores what it does not know
+
+
+def test_its_import_path_builds_the_application(ready: list[Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
+    (declared,) = serve_config(ready)["applications"]
+    module, _, name = declared["import_path"].partition(":")
+    monkeypatch.setenv("MODELYARD_API_KEY", "from-a-secret")
+    monkeypatch.setenv("MODELYARD_STORE", "redis://redis.example:6379/0")
+    application = getattr(importlib.import_module(module), name)(declared["args"])
+    assert isinstance(application, Application)
+    gateway = application._bound_deployment
+    assert gateway.name == declared["deployments"][0]["name"]
+    settings = gateway.init_args[0]
+    assert isinstance(settings, Settings)
+    assert settings.api_key is not None and settings.store == "redis://redis.example:6379/0"
+    assert settings.watch_nodes_s == declared["args"]["watch_nodes_s"] > 0
+
+
+def test_a_wrong_setting_is_named_when_the_application_is_built() -> None:
+    with pytest.raises(InvalidRequest, match="MODELYARD_MIN_PROBABILITY"):
+        importlib.import_module("deployments.app").from_args({"min_probability": 7})
+
+
+def test_the_drain_fits_into_the_pods_end(ready: list[Manifest]) -> None:
+    drain = Settings(**serve_config(ready)["applications"][0]["args"]).drain_s
+    for name, template in pod_templates([only(ready, "RayService")]):
+        assert template["spec"]["terminationGracePeriodSeconds"] > drain, name
+
+
+def test_what_the_chart_sets_itself_cannot_be_set_twice(helm: Helm) -> None:
+    everything = helm.manifests({"telemetry": {"otlpEndpoint": "http://c:4318"}})
+    args: dict[str, Any] = serve_config(everything)["applications"][0]["args"]
+    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert set(args) | secret <= set(Settings.model_fields)
+    for name in {*args, *secret}:
+        with pytest.raises(Refused, match=rf"settings\.{name} is not set here but by \w+"):
+            helm.template({"settings": {name: "x"}})
+
+
+def test_the_experts_are_a_graph_that_the_service_takes(ready: list[Manifest]) -> None:
+    files = only(ready, "ConfigMap", "-experts")["data"]
+    loaded = load_text("\n---\n".join(files.values()), installed_kinds())
+    assert loaded.require() and ModelGraph(loaded.specs).problems() == ()
+    assert {f"{spec.name}.yaml" for spec in loaded.specs} == set(files)
+    assert sum(spec.default for spec in loaded.specs) == 1
+
+
+def test_an_expert_keeps_what_looks_like_a_template(helm: Helm) -> None:
+    expert = {"name": "law", "kind": "openai", "description": "{{ .Values }} {input}", "template": "${A}: {input}\n"}
+    (text,) = only(helm.manifests({"experts": [expert]}), "ConfigMap", "-experts")["data"].values()
+    assert yaml.safe_load(text) == expert

@@ -1,0 +1,76 @@
+"""Wrong values are refused with a message that names the key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from helm_tools import Helm, Refused
+
+EXPERT = {"name": "law", "kind": "openai", "description": "Law."}
+ROOM = {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": 1, "memory": "1Gi"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"gatewey": {}}, ["gatewey", "not allowed"]),
+        ({"gateway": {"replicas": "two"}}, ["/gateway/replicas", "want integer"]),
+        ({"gateway": {"replicas": 0}}, ["/gateway/replicas", "minimum"]),
+        ({"gateway": {"replicas": 2}}, ["gateway.replicas asks for 2 gateways", "raise their replicas"]),
+        ({"gateway": {"autoscaling": {"enabled": True, "maxReplicas": 1}}}, ["autoscaling.minReplicas (2)"]),
+        ({"image": {"digest": "sha256:abc"}}, ["/image/digest", "does not match"]),
+        ({"image": {"pullPolicy": "Sometimes"}}, ["/image/pullPolicy", "'Always'"]),
+        ({"ray": {"upgrade": {"type": "Rolling"}}}, ["/ray/upgrade/type", "'NewCluster'"]),
+        (
+            {"ray": {"upgrade": {"type": "NewClusterWithIncrementalUpgrade"}}},
+            ["ray.upgrade.gatewayClassName is empty"],
+        ),
+        (
+            {"ray": {"upgrade": {"type": "NewClusterWithIncrementalUpgrade", "gatewayClassName": "istio"}}},
+            ["ray.autoscaling.enabled is false"],
+        ),
+        ({"workerGroups": {"GPU": {}}}, ["/workerGroups", "GPU"]),
+        ({"workerGroups": {"gpu": {"replicas": 1}}}, ["/workerGroups/gpu", "missing"]),
+        ({"workerGroups": {"workers": {"minReplicas": 2}}}, ["workerGroups.workers.minReplicas (2)"]),
+        ({"workerGroups": {"workers": {"replicas": 5}}}, ["workerGroups.workers.replicas (5)"]),
+        ({"workerGroups": {"workers": {"gateway": False}}}, ["room for 0"]),
+        (
+            {"workerGroups": {"workers": {"rayStartParams": {"resources": "{}"}}}},
+            ["workerGroups.workers.rayStartParams.resources"],
+        ),
+        ({"workerGroups": {"workers": {"resources": {"limits": {"cpu": "much"}}}}}, ["/resources/limits/cpu"]),
+        ({"redis": {"valkey": {"enabled": False}}}, ["redis.external.host is empty"]),
+        ({"redis": {"external": {"host": "r.example"}}}, ["redis.external.host and redis.valkey.enabled"]),
+        ({"redis": {"external": {"host": "redis://r.example"}}}, ["/redis/external/host"]),
+        ({"redis": {"external": {"password": "p"}}}, ["/redis/external", "password"]),
+        ({"apiKey": {"value": "secret"}}, ["/apiKey", "value"]),
+        ({"telemetry": {"otlpEndpoint": "collector:4317"}}, ["/telemetry/otlpEndpoint"]),
+        ({"telemetry": {"traceRatio": 2}}, ["/telemetry/traceRatio", "maximum"]),
+        ({"settings": {"api_key": "secret"}}, ["settings.api_key is not set here but by apiKey.existingSecret"]),
+        ({"settings": {"store": "redis://x"}}, ["settings.store is not set here but by redis"]),
+        ({"settings": {"port": 80}}, ["settings.port", "leave it out"]),
+        ({"settings": {"minProbability": 0.5}}, ["minProbability"]),
+        ({"networkPolicy": {"upstreams": {"cidrs": ["everywhere"]}}}, ["/networkPolicy/upstreams/cidrs/0"]),
+        ({"networkPolicy": {"clients": [{"namespace": "a"}]}}, ["/networkPolicy/clients/0", "namespace"]),
+        ({"ingress": {"enabled": True}}, ["ingress.hosts is empty"]),
+        ({"httpRoute": {"enabled": True}}, ["httpRoute.parentRefs is empty"]),
+        ({"ray": {"haproxy": False}, "metrics": {"serviceMonitor": {"enabled": True}}}, ["needs ray.haproxy"]),
+        ({"podDisruptionBudget": {"maxUnavailable": "few"}}, ["/podDisruptionBudget/maxUnavailable"]),
+        ({"experts": [{"name": "law"}]}, ["/experts/0", "'kind', 'description'"]),
+        ({"experts": [EXPERT | {"name": "Law"}]}, ["/experts/0/name"]),
+        ({"experts": [EXPERT | {"descripton": "x"}]}, ["/experts/0", "descripton"]),
+        ({"experts": [EXPERT | {"api_key": "sk-literal"}]}, ["/experts/0/api_key"]),
+        ({"experts": [EXPERT | {"limits": {"total_s": -1}}]}, ["/experts/0/limits/total_s"]),
+        ({"experts": [EXPERT, EXPERT]}, ['experts[1].name: "law" is already declared in experts[0]']),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_refused_by_name(helm: Helm, values: dict[str, Any], words: list[str]) -> None:
+    if "workerGroups" in values:
+        for group in values["workerGroups"].values():
+            group.get("resources", {}).setdefault("requests", ROOM["requests"])
+    with pytest.raises(Refused) as caught:
+        helm.template(values)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
