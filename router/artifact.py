@@ -13,10 +13,13 @@ import numpy as np
 from graph.errors import InvalidRequest
 from router.calibration import Scope
 from router.encoders import OnnxEncoder
+from router.functional_card import is_functional
+from router.scorers.functional_token import FunctionalTokenScorer
 from router.scorers.label_space import LabelSpace
 from router.scorers.static_stage import NgramEncoder, load_tokenizer
 from router.scorers.trained import TrainedScorer
 from router.scorers.two_stage import Stage, TwoStage, WordHead
+from router.types import TrainedAhead
 from router.vectors import AnyArray
 
 FORMAT = 1
@@ -29,21 +32,21 @@ LARGE = 4096
 class RouterArtifact:
     """A trained router and its card."""
 
-    scorer: TrainedScorer
+    scorer: TrainedAhead
     card: Mapping[str, Any]
 
 
-def save_artifact(artifact: RouterArtifact, folder: Path) -> None:
+def save_artifact(scorer: TrainedScorer, card: Mapping[str, Any], folder: Path) -> None:
     """Write the artefact; the encoder and the tokenizer are in the folder already. The card comes last.
 
     Whoever watches the folder may therefore take a new card for a whole new artefact.
     """
     from safetensors.numpy import save_file
 
-    arrays = {name: _small(value) for name, value in _arrays(artifact.scorer.model).items()}
+    arrays = {name: _small(value) for name, value in _arrays(scorer.model).items()}
     _replace(folder / ARRAYS, lambda path: save_file(arrays, path))
-    card = {"format": FORMAT, "labels": list(artifact.scorer.labels), **artifact.card}
-    text = json.dumps(card, ensure_ascii=False, indent=2) + "\n"
+    whole = {"format": FORMAT, "labels": list(scorer.labels), **card}
+    text = json.dumps(whole, ensure_ascii=False, indent=2) + "\n"
     _replace(folder / CARD, lambda path: path.write_text(text, encoding="utf-8"))
 
 
@@ -71,10 +74,12 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def load_artifact(folder: Path, *, threads: int = 1) -> RouterArtifact:
-    """Load an artefact; its encoder is loaded too, so that a broken one shows here.
+    """Load an artefact; its encoder or language model is loaded too, so that a broken one shows here.
 
     Raises `InvalidRequest` that says what is missing, unknown or corrupt.
     """
+    if is_functional(folder):
+        return _functional(folder, threads)
     card = read_card(folder)
     arrays = _read_arrays(folder)
     labels = tuple(card["labels"])
@@ -91,6 +96,15 @@ def load_artifact(folder: Path, *, threads: int = 1) -> RouterArtifact:
     if not len(labels) == len(model.head) == model.space.size or model.space.weights.shape[1] != width:
         raise _broken(folder, f"{CARD}, {ARRAYS} and {ENCODER} do not belong together")
     return RouterArtifact(TrainedScorer(labels, model), card)
+
+
+def _functional(folder: Path, threads: int) -> RouterArtifact:
+    try:
+        scorer = FunctionalTokenScorer.load(folder, threads=threads)
+        scorer.score(["a"])
+    except (ValueError, OSError) as error:
+        raise _broken(folder, str(error)) from error
+    return RouterArtifact(scorer, json.loads((folder / CARD).read_bytes()))
 
 
 def _arrays(model: TwoStage) -> dict[str, AnyArray]:

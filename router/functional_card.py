@@ -36,6 +36,8 @@ class FunctionalCard:
     """Options, seed, epochs and counts of rows."""
     metrics: Mapping[str, Any]
     """Measured on held-out rows."""
+    free_rewrites: bool
+    """Whether rewrites were taught by data; if not, rules taught to leave out courtesies and nothing else."""
     kind: str = KIND
     format: int = FORMAT
 
@@ -56,6 +58,15 @@ def write_artifact_head(folder: Path, card: FunctionalCard, head: FunctionalHead
         arrays["nothing"] = head.nothing
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / HEAD)
     (folder / CARD).write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def is_functional(folder: Path) -> bool:
+    """Say whether a folder's card is one of functional tokens; false where there is none that can be read."""
+    try:
+        card = json.loads((folder / CARD).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(card, dict) and card.get("kind") == KIND
 
 
 def read_card(folder: Path) -> FunctionalCard:

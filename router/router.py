@@ -21,9 +21,8 @@ from router.decide import decide
 from router.policy import Policy
 from router.scorers.indexed import IndexedScorer
 from router.scorers.strategies import chosen_strategy, make_scorer
-from router.scorers.trained import TrainedScorer
 from router.scores import empty_scores, join_rows
-from router.types import Decision, Encoder, Rewriter, Scorer, Scores
+from router.types import Decision, Encoder, Rewriter, Scorer, Scores, TrainedAhead
 
 Value = TypeVar("Value")
 FOLLOW_UP_WORDS = 5
@@ -87,7 +86,7 @@ class Router:
         self._encoder = encoder
         self._cache_size = cache_size
         self._quality: QualityModel | None = None
-        self._trained: TrainedScorer | None = None
+        self._trained: TrainedAhead | None = None
         self._latency = latency
         self._rewrite = rewrite
         self._batcher = Batcher()
@@ -110,7 +109,7 @@ class Router:
             return self._trained.for_nodes(specs)
         return make_scorer(self.strategy, tuple(specs), self._encoder)
 
-    def adopt(self, trained: TrainedScorer, name: str) -> None:
+    def adopt(self, trained: TrainedAhead, name: str) -> None:
         """Score by a trained router from the next `fit` on; `name` is then the strategy's."""
         self._trained, self.strategy = trained, name
 
@@ -174,11 +173,11 @@ class Router:
 
     async def _rewritten(self, fitted: _Fitted | None, decision: Decision) -> Decision:
         scorer = fitted.scorer if fitted else None
-        scorer = scorer.inner if isinstance(scorer, QualityScorer) else scorer
+        inner: object = scorer.inner if isinstance(scorer, QualityScorer) else scorer
         wanted = self._rewrite and not decision.out_of_scope and decision.query.strip()
-        if decision.node is None or not wanted or not isinstance(scorer, Rewriter):
+        if decision.node is None or not wanted or not isinstance(inner, Rewriter):
             return decision
-        return replace(decision, query=await asyncio.to_thread(scorer.rewrite, decision.query, decision.node))
+        return replace(decision, query=await asyncio.to_thread(inner.rewrite, decision.query, decision.node))
 
     async def score(self, texts: Sequence[str]) -> Scores:
         """Score texts, for planners: cached ones at once, the others in one batch. Labels are those of `labels`."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from graph.model_graph import ModelGraph
 from graph.plan import Plan
+from graph.spec import NodeSpec
 from graph.types import Call, NodeName
 
 Array = npt.NDArray[np.float32]
@@ -133,6 +134,16 @@ class Rewriter(Protocol):
 
     def rewrite(self, text: str, node: NodeName) -> str:
         """Return the request as the node should get it. CPU-bound and thread-safe; commonly far slower than scoring."""
+
+
+class TrainedAhead(Scorer, Protocol):
+    """A scorer that comes from an artefact, and can be asked about other nodes than those that it was trained on."""
+
+    def for_nodes(self, specs: Sequence[NodeSpec]) -> Scorer:
+        """Return a scorer of exactly these nodes, known or new. Blocks; seconds, where there are new ones."""
+
+    def explain(self, texts: Sequence[str]) -> tuple[Scores, npt.NDArray[np.bool_]]:
+        """Return the scores, and (texts,) True where a second stage was asked."""
 
 
 class Encoder(Protocol):

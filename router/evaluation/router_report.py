@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from router.scorers.trained import TrainedScorer
 from router.training.data import LabelledRow
+from router.types import TrainedAhead
 from router.vectors import AnyArray
 
 IN_SCOPE = 0.5
@@ -76,7 +76,7 @@ class Judged:
         return np.asarray(self.predicted == self.truth)
 
 
-def judge(scorer: TrainedScorer, rows: Sequence[LabelledRow]) -> Judged:
+def judge(scorer: TrainedAhead, rows: Sequence[LabelledRow]) -> Judged:
     """Score requests in batches. Every row's node must be one of the scorer's labels."""
     place = {label: index for index, label in enumerate(scorer.labels)}
     texts = [row.text for row in rows]
@@ -93,7 +93,7 @@ def judge(scorer: TrainedScorer, rows: Sequence[LabelledRow]) -> Judged:
     )
 
 
-def time_decisions(scorer: TrainedScorer, rows: Sequence[LabelledRow]) -> AnyArray:
+def time_decisions(scorer: TrainedAhead, rows: Sequence[LabelledRow]) -> AnyArray:
     """Return the milliseconds that each of at most `TIMED` requests takes, alone."""
     texts = [row.text for row in rows[:: max(1, len(rows) // TIMED)]][:TIMED]
     for text in texts[:20]:

@@ -16,6 +16,7 @@ from router.functional_card import read_card, read_head
 from router.scorers.functional_head import FunctionalHead
 from router.scorers.head import node_text
 from router.scores import empty_scores
+from router.training.rewrites import keeps_content
 from router.types import Scores
 from router.vectors import AnyArray
 
@@ -31,6 +32,8 @@ class FunctionalTokenScorer:
     model: LazyCausalModel
     tokens: Mapping[NodeName, int]
     """Functional tokens of the nodes that the model itself knows."""
+    free_rewrites: bool
+    """Whether a rewrite may change more than courtesies."""
     strategy: str = "functional_token"
 
     @classmethod
@@ -40,7 +43,7 @@ class FunctionalTokenScorer:
         Raises `ValueError` that names the file if the folder is no such artefact.
         """
         card = read_card(folder)
-        return cls(read_head(folder, card), LazyCausalModel(folder, threads), card.tokens)
+        return cls(read_head(folder, card), LazyCausalModel(folder, threads), card.tokens, card.free_rewrites)
 
     @property
     def labels(self) -> tuple[NodeName, ...]:
@@ -63,14 +66,16 @@ class FunctionalTokenScorer:
         """Return the text as the node is best asked, greedily decoded after its functional token.
 
         The text itself comes back where the model cannot be trusted with it: a node that it was not taught, a text
-        longer than its prompt, or a rewrite without an end or without words.
+        longer than its prompt, a rewrite without an end or without words, or one that leaves out more than courtesies
+        where it was not taught to.
         """
         token, model = self.tokens.get(node), self.model.loaded
         if token is None or not model.holds(text):
             return text
         limit = len(model.encode(text)) + REWRITE_GROWTH
         found = model.continue_greedily([*model.prompt(text), token], limit)
-        return (model.decode(found).strip() if found else "") or text
+        written = model.decode(found).strip() if found else ""
+        return written if written and (self.free_rewrites or keeps_content(text, written)) else text
 
     def for_nodes(self, specs: Sequence[NodeSpec]) -> FunctionalTokenScorer:
         """Return the scorer for exactly these nodes.

@@ -86,7 +86,7 @@ def train_router(data: RouterData, encoder: Path, folder: Path, how: Training, r
         card = _card(data, encoder, how, fitted, model, served, time.perf_counter() - began)
         for name in (ENCODER, TOKENIZER):
             shutil.move(Path(work) / name, folder / name)
-        save_artifact(RouterArtifact(TrainedScorer(labels, model), card), folder)
+        save_artifact(TrainedScorer(labels, model), card, folder)
     return load_artifact(folder)
 
 

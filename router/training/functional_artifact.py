@@ -44,6 +44,7 @@ def train_artifact(
         base=reference or base.name,
         data_hash=_data_hash(nodes, [*lessons, *validation]),
         training=asdict(options) | {"rows": dict(trained.counts), "best_epoch": trained.best.epoch, "device": device},
+        free_rewrites=any(lesson.rewrite is not None for lesson in lessons),
         metrics={"held_out_loss": trained.best.held_out_loss, "held_out_accuracy": trained.best.held_out_accuracy},
     )
     _write(out, model, trained.head, card)

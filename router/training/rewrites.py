@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 
 _OPENINGS = re.compile(
     r"""^(?:
@@ -30,6 +31,11 @@ _CLOSINGS = re.compile(
     | ,?\ please | cheers | [:;]-?\)
     )[\s.!]*$""",
     re.IGNORECASE | re.VERBOSE,
+)
+_COURTESIES = frozenset(
+    """hi hello hey dear there all everyone team good morning afternoon evening day please kindly maybe can could would
+    you tell me help to i was am wondering wonder if whether might like love know have a an quick question excuse sorry
+    bother many thanks thank thx lot so much very in advance for your again cheers""".split()
 )
 _WRAPPINGS = (
     "Hi, {}",
@@ -59,6 +65,12 @@ def unwrap(text: str) -> str:
 def wrap(text: str, dice: random.Random) -> str:
     """Return the request with courtesies around it, as people write them; `unwrap` undoes it."""
     return dice.choice(_WRAPPINGS).format(text)
+
+
+def keeps_content(text: str, rewrite: str) -> bool:
+    """Say whether a rewrite adds no word to the text, and leaves out nothing but words of courtesy."""
+    before, after = (Counter(re.findall(r"\w+", part.lower())) for part in (text, rewrite))
+    return not after - before and set(before - after) <= _COURTESIES
 
 
 def _ending(match: re.Match[str]) -> str:

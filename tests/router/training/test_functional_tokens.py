@@ -8,14 +8,15 @@ import pytest
 from tiny_causal import DESCRIPTIONS, WORDS, lessons, save_llama
 
 from graph.spec import NodeSpec
-from router.causal_model import MAX_TOKENS, load_causal_model
+from router.causal_model import MAX_TOKENS, CausalModel, load_causal_model
 from router.functional_card import read_card
 from router.scorers.functional_token import FunctionalTokenScorer
 from router.training.functional_artifact import extend_artifact, train_artifact
 from router.training.functional_data import Lesson, hold_out, token_of
 from router.training.functional_gguf import export_gguf
 from router.training.functional_tokens import Progress, TrainingOptions, train_functional_tokens
-from router.training.rewrites import _WRAPPINGS, unwrap
+from router.training.rewrites import _WRAPPINGS, keeps_content, unwrap
+from router.types import Rewriter
 
 TEXTS = ["apple and pear", "harbour near boat", "sun and moon", "why table", ""]
 
@@ -34,7 +35,7 @@ def history() -> list[Progress]:
 def artifact(base: Path, history: list[Progress], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained on the upper of two layers: the lower one is frozen and its output cached."""
     out = tmp_path_factory.mktemp("artifact")
-    options = TrainingOptions(epochs=3, layers=1, learning_rate=5e-3)
+    options = TrainingOptions(epochs=8, layers=1, learning_rate=5e-3)
     train_artifact(base, out, DESCRIPTIONS, lessons(), options=options, reference="tiny", on_epoch=history.append)
     return out
 
@@ -50,7 +51,7 @@ def spec(name: str, *examples: str) -> NodeSpec:
 
 def test_it_learns_and_keeps_the_best_epoch(history: list[Progress], artifact: Path) -> None:
     card = read_card(artifact)
-    assert [progress.epoch for progress in history] == [0, 1, 2, 3]
+    assert [progress.epoch for progress in history] == list(range(9))
     assert card.metrics["held_out_loss"] == min(progress.held_out_loss for progress in history)
     assert card.metrics["held_out_accuracy"] > 0.9 and history[-1].loss < history[1].loss
     assert card.training["rows"]["train"] == len(lessons()) and card.base == "tiny" and len(card.data_hash) == 64
@@ -124,11 +125,30 @@ def test_extending_trains_the_new_rows_alone(artifact: Path, tmp_path: Path) -> 
         extend_artifact(artifact, tmp_path, DESCRIPTIONS, examples)
 
 
-def test_a_rewrite_ends_or_is_the_text_itself(scorer: FunctionalTokenScorer) -> None:
-    assert scorer.rewrite("apple and pear", "fruit").strip()
+def test_a_rewrite_ends_or_is_the_text_itself(scorer: FunctionalTokenScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(scorer, Rewriter)
+    model, written = scorer.model.loaded, iter([["Apple and pear"], ["an apple"], [""], None])
+
+    def answer(self: CausalModel, ids: list[int], limit: int) -> list[int] | None:
+        assert ids[-1] == scorer.tokens["fruit"] and limit > 4
+        found = next(written)
+        return None if found is None else model.encode(found[0])
+
+    monkeypatch.setattr(CausalModel, "continue_greedily", answer)
+    text = "hi apple and pear thanks"
+    assert [scorer.rewrite(text, "fruit") for _ in range(4)] == ["Apple and pear", text, text, text]
     assert scorer.rewrite("apple " * 500, "fruit") == "apple " * 500
-    scorer.model.loaded.set_rows([scorer.model.loaded.end], np.full((1, 64), -50, np.float32))
-    assert scorer.rewrite("apple and pear", "fruit") == "apple and pear"
+
+
+def test_decoding_stops_at_the_end_token_or_gives_up(base: Path) -> None:
+    model = load_causal_model(base)
+    model.add_tokens({"<node:x>": "apple"})
+    prompt = model.prompt("apple and pear")
+    state = model.hidden([prompt])
+    model.set_rows([model.end], -state)
+    assert model.continue_greedily(prompt, 1) is None
+    model.set_rows([model.end], 10 * state)
+    assert model.continue_greedily(prompt, 1) == []
 
 
 def test_a_request_cannot_write_functional_tokens(scorer: FunctionalTokenScorer) -> None:
@@ -202,3 +222,9 @@ def test_courtesies_are_taken_away(text: str, expected: str) -> None:
 @pytest.mark.parametrize("wrapping", _WRAPPINGS)
 def test_what_is_wrapped_is_unwrapped(wrapping: str) -> None:
     assert unwrap(wrapping.format("Sort this list.")) == "Sort this list."
+    assert keeps_content(wrapping.format("Sort this list."), "Sort this list.")
+
+
+def test_content_is_kept() -> None:
+    assert not keeps_content("Hi, what is the dose for a child? Thanks", "What is the dose?")
+    assert not keeps_content("What is the dose?", "What is the rent?")
