@@ -112,8 +112,13 @@ def _sort_out(
     def lacking(name: NodeName) -> str | None:
         return excluded[name] if name in excluded else _over_budget(graph[name], policy)
 
+    alike: dict[frozenset[Modality], Reach | str] = {}  # without attachments, what a node accepts says all
+    plain = not call.attachments
     for spec in considered:
-        way = TOOL_REASON if spec.is_tool else reach(spec, call, graph, lambda name: lacking(name) is not None)
+        way = TOOL_REASON if spec.is_tool else alike.get(spec.accepts) if plain else None
+        if way is None:
+            way = reach(spec, call, graph, lambda name: lacking(name) is not None)
+            alike[spec.accepts] = way
         if isinstance(way, str):
             unable[spec.name] = way
         elif (why := lacking(spec.name)) is not None:

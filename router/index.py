@@ -6,6 +6,7 @@ compared, so a small index never misses a neighbour.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import threading
@@ -47,6 +48,9 @@ class VectorIndex:
         self._index = self._make()
 
     def _make(self) -> Any:
+        if importlib.util.find_spec("onnxruntime"):
+            # usearch 2.26 loaded first makes a later import of onnxruntime 1.32 crash the process (Linux x86-64).
+            importlib.import_module("onnxruntime")
         from usearch.index import Index
 
         return Index(

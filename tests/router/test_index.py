@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -120,6 +122,13 @@ def test_a_saved_index_is_the_same(storage: Storage, count: int, tmp_path: Path)
     again.add(np.array([500]), asked[:1])
     assert again.search(asked[:1], 1)[0].tolist() == [[500]]
     assert [path.name for path in tmp_path.iterdir()] == ["nodes.index"]
+
+
+def test_other_native_libraries_load_after_it() -> None:
+    """In a process of its own, since a clash of native libraries ends the process."""
+    made = "import warnings; warnings.simplefilter('ignore'); from router.index import VectorIndex; VectorIndex(4)"
+    done = subprocess.run([sys.executable, "-c", f"{made}; import onnxruntime"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
