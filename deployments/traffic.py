@@ -18,6 +18,7 @@ import orjson
 from graph.stores.base import StateStore
 from graph.types import Call, CallContext, NodeName
 from router.router import routing_text
+from router.suggestions import margin
 from router.types import Decision
 
 log = logging.getLogger("modelyard.traffic")
@@ -133,14 +134,12 @@ class _Seen(NamedTuple):
 
     def routed(self) -> Routed:
         decision = self.decision
-        shares = sorted((candidate.probability for candidate in decision.candidates), reverse=True)[:2]
-        margin = shares[0] - shares[1] if len(shares) == 2 else decision.probability
         parts = self.context.trace.get("traceparent", "").split("-")
         return Routed(
             self.text,
             decision.node,
             decision.probability,
-            margin,
+            margin(decision),
             decision.out_of_scope,
             self.at,
             self.context.request_id,

@@ -10,7 +10,7 @@ import numpy as np
 
 from graph.types import NodeName
 from router.annotation import cluster, naming_words, vote_k
-from router.types import Encoder
+from router.types import Decision, Encoder
 from router.vectors import AnyArray, unit
 
 ROWS_MAX = 2000
@@ -39,6 +39,12 @@ class Asked:
     def doubt(self) -> float:
         """0 for a sure decision, 1 for one that could not be less sure."""
         return 0.0 if self.probability >= SURE else 1.0 - max(0.0, min(self.margin, 1.0))
+
+
+def margin(decision: Decision) -> float:
+    """Return by how much the likeliest node is likelier than the second."""
+    shares = sorted((candidate.probability for candidate in decision.candidates), reverse=True)[:2]
+    return shares[0] - shares[1] if len(shares) == 2 else decision.probability
 
 
 @dataclass(frozen=True, slots=True)

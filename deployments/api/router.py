@@ -16,7 +16,8 @@ from deployments.gateway import Gateway
 from deployments.json_response import JSONResponse
 from graph.errors import Overloaded
 from graph.spec import NodeSpec
-from router.suggestions import Asked, MissingExpert, suggest
+from graph.types import Call, Message
+from router.suggestions import Asked, MissingExpert, margin, suggest
 
 routes = APIRouter(tags=["Modelyard"])
 
@@ -49,12 +50,7 @@ async def suggestions(request: Request, budget: int = Query(10, ge=1, le=200)) -
     A proposal's `yaml` is a node to fill in: kind, model and endpoint are the operator's to say.
     """
     gateway = gateway_of(request)
-    labelled = await gateway.feedback.labels()
-    asked = [
-        Asked(entry.text, entry.node, entry.probability, entry.margin, entry.out_of_scope, entry.request_id)
-        for entry in await gateway.traffic.recent()
-        if entry.text not in labelled
-    ]
+    asked = await _asked_again(gateway)
     taken = gateway.snapshot.graph.names
     found = await asyncio.to_thread(suggest, asked, gateway.router.encoder, budget=budget, taken=taken)
     return JSONResponse(
@@ -65,6 +61,18 @@ async def suggestions(request: Request, budget: int = Query(10, ge=1, le=200)) -
             "missing": [asdict(item) | {"yaml": _skeleton(item)} for item in found.missing],
         }
     )
+
+
+async def _asked_again(gateway: Gateway) -> list[Asked]:
+    """Return the recent requests without a label, as they would be decided now: nodes may have come since."""
+    labelled = await gateway.feedback.labels()
+    recent = {entry.text: entry for entry in await gateway.traffic.recent() if entry.text not in labelled}
+    graph, router = gateway.snapshot.graph, gateway.router
+    decisions = await asyncio.gather(*(router.decide(Call((Message("user", text),)), graph) for text in recent))
+    return [
+        Asked(entry.text, now.node, now.probability, margin(now), now.out_of_scope, entry.request_id)
+        for entry, now in zip(recent.values(), decisions, strict=True)
+    ]
 
 
 @routes.post("/v1/router/learn")

@@ -56,6 +56,17 @@ async def test_what_was_out_of_scope_becomes_a_node_to_fill_in(start: Start) -> 
     assert set(node["examples"]) == set(proposal["samples"]) and "roses" in proposal["words"]
 
 
+async def test_nothing_is_missing_that_has_come_since(start: Start) -> None:
+    service = await begin(start)
+    texts = [f"prune garden roses {word}" for word in ("now", "soon", "later", "well", "today")]
+    for number, text in enumerate(texts):
+        await ask(service, text, f"g{number}")
+    garden = spec("garden", description="Prune roses.", examples=(*texts, "prune roses", "garden roses"))
+    await service.http.put("/v1/nodes/garden?force=true", json=garden.to_yaml_dict())
+    await service.settle(2)
+    assert (await service.http.get("/v1/router/suggestions")).json()["missing"] == []
+
+
 async def test_a_request_worth_a_label_is_labelled_and_learned_when_somebody_says_so(start: Start) -> None:
     service = await begin(start, min_probability=0.0)
     text = "Is contract cook dish valid"
