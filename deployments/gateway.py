@@ -62,7 +62,11 @@ class Gateway:
         self._controller = controller
         self._placement = Placement(self.kinds, settings)
         self.router = Router(
-            _encoder(settings), _policy(settings), strategy=settings.strategy, latency=self.metrics.latencies.of
+            _encoder(settings),
+            _policy(settings),
+            strategy=settings.strategy,
+            latency=self.metrics.latencies.of,
+            rewrite=settings.rewrite,
         )
         self.traffic = Traffic(settings.recent_requests, shared=self.store if settings.recent_in_store else None)
         self._gate = RegistrationGate(self.router.scorer_for, settings, self.traffic.recent)

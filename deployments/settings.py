@@ -51,7 +51,9 @@ class Settings(BaseModel):
     encoder_tokenizer: str | None = None
     """Folder of the tokenizer, for an ONNX encoder that has none of its own."""
     router_artifact: Path | None = None
-    """Folder that `modelyard train router` wrote; requests are then routed by it, and by a newer one in its place."""
+    """Folder that `modelyard train …` wrote; requests are then routed by it, and by a newer one in its place."""
+    rewrite: bool = False
+    """Whether functional tokens also rewrite a request for the node that gets it, which takes a second or so."""
     min_probability: float = Field(0.5, ge=0, le=1)
     """Below this probability of being in scope, a request goes to the default node."""
     cost_weight: float = Field(0.0, ge=0)
