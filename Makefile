@@ -6,7 +6,7 @@ EXTRAS ?= dev,demo
 PORT ?= 8000
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo up test check lint types tests bench clean
+.PHONY: help install demo up test check lint types tests bench faults clean
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ $(VENV)/.helm: $(VENV)/.installed
 
 bench: install ## Measure the gateway beside a bare upstream and bare Ray Serve
 	$(BIN)/python -m benchmarks.gateway
+
+faults: install ## Play the sixteen faults of an upstream to the service, and to LiteLLM's proxy where LITELLM_PROXY names it
+	$(BIN)/python -m benchmarks.faults
 
 clean: ## Remove the virtual environment, caches and local state
 	rm -rf $(VENV) .modelyard .pytest_cache .mypy_cache .ruff_cache .hypothesis

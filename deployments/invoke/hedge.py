@@ -50,12 +50,6 @@ class _Runner:
         self.deltas = deltas
         self.first = asyncio.create_task(_first(deltas))
 
-    async def all(self) -> AsyncIterator[Delta]:
-        delta = await self.first
-        while delta is not None:
-            yield delta
-            delta = await anext(self.deltas, None)
-
     async def aclose(self) -> None:
         self.first.cancel()
         await asyncio.wait([self.first])
@@ -82,8 +76,10 @@ async def _raced(
             await asyncio.gather(*(runner.aclose() for runner in runners if runner is not winner))
             leave()
             leave = None
-        async for delta in winner.all():
+        delta = await winner.first
+        while delta is not None:
             yield replace(delta, attempt=len(runners)) if len(runners) > 1 and delta.finish_reason else delta
+            delta = await anext(winner.deltas, None)
     except ModelyardError as error:
         error.attempts = len(runners)
         raise
