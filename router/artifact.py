@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graph.errors import InvalidRequest
+from router import functional_card
 from router.calibration import Scope
 from router.encoders import OnnxEncoder
-from router.functional_card import is_functional
 from router.scorers.functional_token import FunctionalTokenScorer
 from router.scorers.label_space import LabelSpace
 from router.scorers.static_stage import NgramEncoder, load_tokenizer
@@ -52,6 +52,8 @@ def save_artifact(scorer: TrainedScorer, card: Mapping[str, Any], folder: Path) 
 
 def read_card(folder: Path) -> dict[str, Any]:
     """Read and check the card alone. Raises `InvalidRequest` that says what is wrong with the folder."""
+    if functional_card.is_functional(folder):
+        return _functional_card(folder)
     missing = [name for name in (CARD, ARRAYS, TOKENIZER, ENCODER) if not (folder / name).is_file()]
     if missing:
         raise _broken(
@@ -78,7 +80,7 @@ def load_artifact(folder: Path, *, threads: int = 1) -> RouterArtifact:
 
     Raises `InvalidRequest` that says what is missing, unknown or corrupt.
     """
-    if is_functional(folder):
+    if functional_card.is_functional(folder):
         return _functional(folder, threads)
     card = read_card(folder)
     arrays = _read_arrays(folder)
@@ -104,7 +106,14 @@ def _functional(folder: Path, threads: int) -> RouterArtifact:
         scorer.score(["a"])
     except (ValueError, OSError) as error:
         raise _broken(folder, str(error)) from error
-    return RouterArtifact(scorer, json.loads((folder / CARD).read_bytes()))
+    return RouterArtifact(scorer, read_card(folder))
+
+
+def _functional_card(folder: Path) -> dict[str, Any]:
+    try:
+        return asdict(functional_card.read_card(folder))
+    except ValueError as error:
+        raise _broken(folder, str(error)) from error
 
 
 def _arrays(model: TwoStage) -> dict[str, AnyArray]:

@@ -1,24 +1,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_causal import DESCRIPTIONS, WORDS, lessons, save_llama
 
+from graph.errors import InvalidRequest
+from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
+from graph.types import Call, Message
+from router.artifact import load_artifact, read_card
 from router.causal_model import MAX_TOKENS, CausalModel, load_causal_model
-from router.functional_card import read_card
+from router.functional_card import read_card as read_functional_card
+from router.router import Router
 from router.scorers.functional_token import FunctionalTokenScorer
 from router.training.functional_artifact import extend_artifact, train_artifact
 from router.training.functional_data import Lesson, hold_out, token_of
 from router.training.functional_gguf import export_gguf
 from router.training.functional_tokens import Progress, TrainingOptions, train_functional_tokens
 from router.training.rewrites import _WRAPPINGS, keeps_content, unwrap
-from router.types import Rewriter
+from router.types import Array, Rewriter
 
 TEXTS = ["apple and pear", "harbour near boat", "sun and moon", "why table", ""]
+
+
+class NoEncoder:
+    name = "none"
+
+    def encode(self, texts: Sequence[str]) -> Array:
+        raise AssertionError("a trained router brings its own model")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +63,7 @@ def spec(name: str, *examples: str) -> NodeSpec:
 
 
 def test_it_learns_and_keeps_the_best_epoch(history: list[Progress], artifact: Path) -> None:
-    card = read_card(artifact)
+    card = read_functional_card(artifact)
     assert [progress.epoch for progress in history] == list(range(9))
     assert card.metrics["held_out_loss"] == min(progress.held_out_loss for progress in history)
     assert card.metrics["held_out_accuracy"] > 0.9 and history[-1].loss < history[1].loss
@@ -76,7 +89,7 @@ def test_an_artifact_is_safetensors_and_json(artifact: Path) -> None:
     assert {"card.json", "head.safetensors", "model.safetensors", "tokenizer.json"} <= names
     assert {Path(name).suffix for name in names} <= {".json", ".safetensors", ".jinja"}
     model = load_causal_model(artifact)
-    token = read_card(artifact).tokens["fruit"]
+    token = read_functional_card(artifact).tokens["fruit"]
     assert model.tokenizer.convert_ids_to_tokens(token) == token_of("fruit") == "<node:fruit>"
     assert np.allclose(model.rows([token])[0], FunctionalTokenScorer.load(artifact).head.rows[0], atol=1e-2)
 
@@ -113,7 +126,7 @@ def test_a_new_node_is_learned_while_serving_and_the_others_are_kept(scorer: Fun
 def test_extending_trains_the_new_rows_alone(artifact: Path, tmp_path: Path) -> None:
     examples = [Lesson(f"{word} table", "room") for word in ("red", "tax", "low", "good")]
     card = extend_artifact(artifact, tmp_path, DESCRIPTIONS | {"room": "red table"}, examples)
-    assert card.labels == ("fruit", "ships", "stars", "room") == read_card(tmp_path).labels
+    assert card.labels == ("fruit", "ships", "stars", "room") == read_functional_card(tmp_path).labels
     old, new = load_causal_model(artifact), load_causal_model(tmp_path)
     size = len(old.tokenizer)
     assert np.array_equal(old.rows(range(size)), new.rows(range(size)))
@@ -228,3 +241,34 @@ def test_what_is_wrapped_is_unwrapped(wrapping: str) -> None:
 def test_content_is_kept() -> None:
     assert not keeps_content("Hi, what is the dose for a child? Thanks", "What is the dose?")
     assert not keeps_content("What is the dose?", "What is the rent?")
+
+
+@pytest.mark.parametrize("names", [(), ("fruit",), ("new",), ("fruit", "stars", "new", "newer")])
+def test_it_scores_exactly_the_nodes_that_there_are(scorer: FunctionalTokenScorer, names: tuple[str, ...]) -> None:
+    wanted = [spec(name, f"{name} table", f"{name} day") for name in names]
+    first, second = (scorer.for_nodes(order).score(TEXTS) for order in (wanted, wanted[::-1]))
+    assert first.labels == second.labels == names and first.probabilities.shape == (5, len(names))
+    assert np.array_equal(first.probabilities, second.probabilities) and np.array_equal(first.in_scope, second.in_scope)
+    assert ((first.in_scope >= 0) & (first.in_scope <= 1)).all() and scorer.for_nodes(wanted).score([]).labels == names
+
+
+async def test_a_router_adopts_it_and_sends_on_its_rewrite(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_artifact(artifact)
+    assert loaded.card["kind"] == read_card(artifact)["kind"] == "functional_tokens"
+    monkeypatch.setattr(FunctionalTokenScorer, "rewrite", lambda self, text, node: f"{node}: {text}")
+    router = Router(NoEncoder(), rewrite=True)
+    router.adopt(loaded.scorer, "trained:1")
+    specs = [spec(name) for name in WORDS]
+    await router.fit(specs)
+    decision = await router.decide(Call((Message("user", "harbour near boat"),)), ModelGraph(specs))
+    assert (decision.node, decision.strategy) == ("ships", "functional_token")
+    assert decision.query == "ships: harbour near boat"
+    await router.aclose()
+
+
+def test_a_broken_artifact_is_refused_in_words(artifact: Path, tmp_path: Path) -> None:
+    for file in artifact.iterdir():
+        if file.name != "model.safetensors":
+            (tmp_path / file.name).symlink_to(file)
+    with pytest.raises(InvalidRequest, match="is no trained router"):
+        load_artifact(tmp_path)
