@@ -71,11 +71,14 @@ TABLE: Final[Mapping[type[Exception], tuple[type[NodeFailed], str]]] = {
 
 _CONTEXT = re.compile(
     r"context[_ ](length|window|size)|maximum context|too many (input )?tokens|(prompt|input) is too long"
-    r"|reduce the length of the messages|max(imum)?[_ ]model[_ ]len",
+    r"|reduce the length of the messages|max(imum)?[_ ]model[_ ]len|exceeds the maximum number of (input )?tokens"
+    r"|tokens?_limit_(reached|exceeded)",
     re.IGNORECASE,
 )
 _POLICY = re.compile(
-    r"content[_ ](policy|filter|management|moderation)|usage polic|responsible ?ai|safety system|flagged by moderation",
+    r"content[_ ](policy|filter|management|moderation)|usage polic|responsible ?ai|safety (system|filter|setting)"
+    r"|flagged (by (our )?moderation|as potentially)|prohibited[_ ]content"
+    r"|blocked (by|due to|for) (our )?(safety|policy|moderation)",
     re.IGNORECASE,
 )
 _BUSY = frozenset({408, 429})
