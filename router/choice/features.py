@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from router.choice.shape import Shapes
 from router.encoders import shorten
 from router.types import Encoder
 from router.vectors import AnyArray
@@ -23,13 +24,15 @@ class Features:
     """(texts, dimensions): sentence embeddings of length 1."""
     terms: Any
     """(texts, words and pairs of words): TF-IDF, sparse, rows of length 1."""
+    shape: AnyArray
+    """(texts, figures): the outer form, in standard deviations."""
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def take(self, rows: AnyArray) -> Features:
         """Return some of the rows."""
-        return Features(self.vectors[rows], self.terms[rows])
+        return Features(self.vectors[rows], self.terms[rows], self.shape[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +41,7 @@ class Featurizer:
 
     encoder: Encoder
     vectorizer: Any
+    shapes: Shapes
 
     @classmethod
     def fit(cls, texts: Sequence[str], encoder: Encoder) -> Featurizer:
@@ -53,11 +57,12 @@ class Featurizer:
             dtype=np.float32,
         )
         vectorizer.fit([shorten(text) for text in texts])
-        return cls(encoder, vectorizer)
+        return cls(encoder, vectorizer, Shapes.fit(texts))
 
     def of(self, texts: Sequence[str]) -> Features:
         """Return the features of texts."""
-        return Features(self._vectors(texts), self.vectorizer.transform([shorten(text) for text in texts]))
+        terms = self.vectorizer.transform([shorten(text) for text in texts])
+        return Features(self._vectors(texts), terms, self.shapes.of(texts))
 
     def _vectors(self, texts: Sequence[str]) -> AnyArray:
         # Texts of like length side by side: a batch is as long as its longest text.

@@ -13,11 +13,12 @@ from typing import TypeAlias
 import numpy as np
 
 from router.choice.features import Features
+from router.choice.shape import with_products
 from router.vectors import AnyArray
 
 Estimator: TypeAlias = Callable[[Features], AnyArray]
 Member: TypeAlias = Callable[[Features, AnyArray], Estimator]
-NEIGHBOURS = 50
+NEIGHBOURS = 100
 SHARPNESS = 12.0
 """How fast a neighbour's say falls with its distance."""
 PRIOR_ROWS = 10.0
@@ -67,7 +68,7 @@ def words(known: Features, scores: AnyArray) -> Estimator:
     """Ridge regression on words and pairs of words."""
     from sklearn.linear_model import Ridge
 
-    model = Ridge(alpha=10.0, solver="sparse_cg").fit(known.terms, scores)
+    model = Ridge(alpha=20.0, solver="sparse_cg").fit(known.terms, scores)
     return lambda asked: np.asarray(model.predict(asked.terms))
 
 
@@ -75,8 +76,22 @@ def meaning(known: Features, scores: AnyArray) -> Estimator:
     """Ridge regression on the sentence embedding."""
     from sklearn.linear_model import Ridge
 
-    model = Ridge(alpha=10.0).fit(known.vectors, scores)
+    model = Ridge(alpha=30.0).fit(known.vectors, scores)
     return lambda asked: np.asarray(model.predict(asked.vectors))
 
 
-MEMBERS: Mapping[str, Member] = {"table": table, "neighbours": neighbours, "words": words, "meaning": meaning}
+def form(known: Features, scores: AnyArray) -> Estimator:
+    """Ridge regression on the outer form of the text."""
+    from sklearn.linear_model import Ridge
+
+    model = Ridge(alpha=1000.0).fit(with_products(known.shape), scores)
+    return lambda asked: np.asarray(model.predict(with_products(asked.shape)))
+
+
+MEMBERS: Mapping[str, Member] = {
+    "table": table,
+    "neighbours": neighbours,
+    "words": words,
+    "meaning": meaning,
+    "form": form,
+}

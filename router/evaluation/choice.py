@@ -53,7 +53,7 @@ def gap_recovered(gain: AnyArray, strong: AnyArray, weak: AnyArray) -> AnyArray 
     won = np.bincount(member, weights=difference, minlength=len(levels))
     shares = np.concatenate([[0.0], np.cumsum(size)]) / len(difference)
     recovered = np.concatenate([[0.0], np.cumsum(won)]) / total
-    return np.interp(np.linspace(0, 1, POINTS), shares, recovered)
+    return np.asarray(np.interp(np.linspace(0, 1, POINTS), shares, recovered))
 
 
 def apgr(gain: AnyArray, strong: AnyArray, weak: AnyArray) -> float | None:
