@@ -23,6 +23,8 @@ MODELS = {
     "faster_whisper",
     "xllamacpp",
     "huggingface_hub",
+    "gguf",
+    "accelerate",
 }
 WORLD = {"ray", "fastapi", "starlette", "uvicorn", "httpx", "httpx_aiohttp", "aiohttp", "requests", "typer", "rich"}
 NEVER = {"graph": WORLD | MODELS | {"numpy", "sklearn", "prometheus_client"}, "router": WORLD | {"redis"}}
