@@ -19,7 +19,7 @@ from deployments.metrics import Metrics, metered
 from deployments.models import resolve_model
 from deployments.orchestrator import Orchestrator
 from deployments.placement import Placement
-from deployments.registration import RegistrationGate, Skipped
+from deployments.registration import RegistrationGate, Skipped, refusal
 from deployments.router_versions import RouterVersions
 from deployments.runs import Runs
 from deployments.settings import Settings
@@ -31,7 +31,7 @@ from graph.executor import ExecutionLimits
 from graph.journal import RunJournal
 from graph.model_graph import ModelGraph
 from graph.node import installed_kinds
-from graph.registry import Registry
+from graph.registry import NodeVersion, Registry
 from graph.spec import NodeSpec
 from graph.stores import make_store
 from graph.tracing import traced
@@ -73,6 +73,7 @@ class Gateway:
         self.feedback = FeedbackLog(self.store, self.traffic)
         self.exploration = make_exploration(settings, self.router, self.traffic, self.store)
         self.router_versions = RouterVersions(self.store)
+        self._registering = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
         self._flags: asyncio.Task[None] | None = None
         self._exploring: asyncio.Task[None] | None = None
@@ -234,11 +235,25 @@ class Gateway:
         """Return the hash of what this gateway's router has learned."""
         return lessons_hash(self.routable(), self.router.strategy, self.router.encoder.name)
 
-    async def check(self, spec: NodeSpec) -> GateReport | Skipped:
-        """Say what a node would do to the others, before it is registered."""
+    async def register(
+        self, spec: NodeSpec, *, author: str, force: bool = False, dry_run: bool = False
+    ) -> tuple[GateReport | Skipped, NodeVersion | None]:
+        """Put a node into the registry if the gate lets it pass; `dry_run` only looks. Raises `NodeRefused`."""
+        async with self._registering:  # of two that collide, the second must see the first
+            report = await self._check(spec)
+            if dry_run:
+                return report, None
+            if report.verdict == "refuse" and not force:
+                raise refusal(report)
+            await self.router_versions.keep_report(spec, report)
+            return report, await self.registry.put(spec, source="api", author=author)
+
+    async def _check(self, spec: NodeSpec) -> GateReport | Skipped:
         if not self._learns(spec):
             return Skipped(("requests are not routed to it: its kind answers none",))
-        return await self._gate.check(spec, self.routable())
+        current = await self.registry.current()  # also what was accepted a moment ago and is not loaded yet
+        known = [version.spec for version in current.values() if version.spec and version.spec.kind in self.kinds]
+        return await self._gate.check(spec, [other for other in known if self._learns(other)])
 
     def routable(self, snapshot: Snapshot | None = None) -> list[NodeSpec]:
         """Return the nodes that a request can be sent to: one that only embeds would take others' probability."""

@@ -12,7 +12,6 @@ from starlette.responses import PlainTextResponse, Response
 from deployments.api.state import gateway_of
 from deployments.graph_views import describe, to_dot, to_json, to_mermaid
 from deployments.json_response import JSONResponse
-from deployments.registration import refusal
 from deployments.snapshot import NodeStatus
 from graph.errors import InvalidRequest, InvalidSpec, NodeNotFound, Problem
 from graph.loader import dump_yaml, load_text
@@ -61,17 +60,13 @@ async def put_node(name: str, request: Request, dry_run: bool = Query(False), fo
     if defaults := [problem for problem in others.problems() if problem.key == "default"]:
         raise InvalidSpec(defaults)
     warnings = [f"{problem.key}: {problem.message}" for problem in others.problems() if problem.where == name]
-    report = await gateway.check(spec)
-    if report.verdict == "refuse" and not (force or dry_run):
-        raise refusal(report)
+    report, version = await gateway.register(spec, author=_author(request), force=force, dry_run=dry_run)
     warnings += report.reasons if report.verdict in ("flag", "refuse") else ()
     gate = report.to_json() | {"forced": force and report.verdict == "refuse"}
-    if dry_run:
+    if version is None:
         changes = _changes(current.spec if current else None, spec)
         body = {"name": name, "valid": True, "dry_run": True, "changes": changes, "warnings": warnings, "gate": gate}
         return JSONResponse(body)
-    await gateway.router_versions.keep_report(spec, report)
-    version = await gateway.registry.put(spec, source="api", author=_author(request))
     await gateway.look()
     unchanged = current is not None and version.version == current.version
     state = current.state if unchanged and current else "loading"

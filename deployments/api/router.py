@@ -14,7 +14,7 @@ from deployments.api.state import gateway_of
 from deployments.feedback import taught
 from deployments.gateway import Gateway
 from deployments.json_response import JSONResponse
-from graph.errors import Overloaded
+from graph.errors import NodeRefused, Overloaded
 from graph.spec import NodeSpec
 from graph.types import Call, Message
 from router.suggestions import Asked, MissingExpert, margin, suggest
@@ -94,13 +94,11 @@ async def learn(request: Request, dry_run: bool = Query(False), force: bool = Qu
 
 
 async def _teach(gateway: Gateway, spec: NodeSpec, dry_run: bool, force: bool) -> dict[str, Any]:
-    report = await gateway.check(spec)
-    gate = report.to_json()
-    if dry_run or (report.verdict == "refuse" and not force):
-        return {"version": None, "gate": gate}
-    await gateway.router_versions.keep_report(spec, report)
-    version = await gateway.registry.put(spec, source="api", author="router learn")
-    return {"version": version.version, "gate": gate}
+    try:
+        report, version = await gateway.register(spec, author="router learn", force=force, dry_run=dry_run)
+    except NodeRefused as refused:
+        return {"version": None, "gate": refused.report}
+    return {"version": version.version if version else None, "gate": report.to_json()}
 
 
 def _skeleton(missing: MissingExpert) -> str:

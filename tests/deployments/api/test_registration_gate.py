@@ -49,6 +49,12 @@ async def test_a_colliding_expert_is_refused_and_changes_nothing(start: Start) -
     assert "attorney" not in service.gateway.router.labels
 
 
+async def test_of_two_that_collide_only_one_is_taken_even_at_the_same_moment(start: Start) -> None:
+    service = await start(cook())
+    answers = await asyncio.gather(put(service, law("one")), put(service, law("two")), put(service, cars()))
+    assert sorted(status for status, _ in answers) == [201, 201, 409]
+
+
 async def test_an_honest_expert_is_applied_with_its_report(start: Start) -> None:
     service = await start(law(), cook())
     status, body = await put(service, cars())
