@@ -75,7 +75,7 @@ def _question(fault: str) -> str:
     return f"Tell me about {WORDS[fault]}, please."
 
 
-def modelyard(folder: Path, url: str, limit_s: float) -> AbstractContextManager[services.Service]:
+def modelyard(folder: Path, url: str, limit_s: float, gateway_only: bool) -> AbstractContextManager[services.Service]:
     """Start Modelyard with a node for each fault."""
     common = {"kind": "openai", "endpoint": url, "limits": {"connect_s": 2.0}}
     limits = {"connect_s": 2.0, "first_token_s": limit_s, "idle_s": limit_s}
@@ -93,8 +93,12 @@ def modelyard(folder: Path, url: str, limit_s: float) -> AbstractContextManager[
     given.mkdir()
     (given / "nodes.yaml").write_text(yaml.safe_dump_all(nodes))
     port = services.free_port()
-    command = [sys.executable, "-m", "deployments.cli", "up", "--nodes", str(given), "--port", str(port)]
-    command += ["--store", f"sqlite:///{folder}/faults.db", "--allow-private", "--json", "--strategy", "keyword"]
+    store = f"sqlite:///{folder}/faults.db"
+    if gateway_only:
+        command = [sys.executable, "-m", "benchmarks.gateway_only", str(given / "nodes.yaml"), str(port), store]
+    else:
+        command = [sys.executable, "-m", "deployments.cli", "up", "--nodes", str(given), "--port", str(port)]
+        command += ["--store", store, "--allow-private", "--json", "--strategy", "keyword"]
     return services.started("modelyard", command, port, f"http://127.0.0.1:{port}/readyz", folder)
 
 
@@ -196,7 +200,11 @@ async def measure(options: argparse.Namespace) -> int:
     tables = []
     async with fault_upstream() as upstream:
         started: list[tuple[str, Callable[[Path], AbstractContextManager[services.Service]], dict[str, Way]]] = [
-            ("Modelyard", lambda folder: modelyard(folder, upstream.url, options.limit_s), MODELYARD)
+            (
+                "Modelyard",
+                lambda folder: modelyard(folder, upstream.url, options.limit_s, options.gateway_only),
+                MODELYARD,
+            )
         ]
         if program := options.litellm:
             started.append(("LiteLLM", lambda folder: litellm(folder, program, upstream.url, options.limit_s), LITELLM))
@@ -221,6 +229,7 @@ def main() -> None:
     parser.add_argument("--litellm", type=Path, default=Path(program) if program else None, help="LiteLLM's program")
     parser.add_argument("--down-s", type=float, default=60, help="how long F15 is down")
     parser.add_argument("--limit-s", type=float, default=2, help="first-token, idle and request limits of the gateways")
+    parser.add_argument("--gateway-only", action="store_true", help="start the gateway's process alone, without Ray")
     parser.add_argument("--only", nargs="*", choices=list(FAULTS), help="faults to play")
     raise SystemExit(1 if asyncio.run(measure(parser.parse_args())) else 0)
 
