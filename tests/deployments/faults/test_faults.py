@@ -90,3 +90,11 @@ async def test_the_first_error_is_told_when_the_fallback_fails_too(play: Play) -
     for way in ("routed", "named"):
         got = await asked(faulty, "f14", way)
         assert (got.status, (got.error or {})["code"]) == (502, "stream_broken")
+
+
+async def test_a_dead_upstream_is_not_hammered(play: Play) -> None:
+    faulty = await play("f04", concurrency=100)
+    got = await asyncio.gather(*(asked(faulty, "f04", "routed") for _ in range(40)))
+    assert {served("f04", each) for each in got} == {"backup"}
+    assert len(faulty.upstream.asked("f04")) <= 40 + 20  # a hundred and twenty without a retry budget
+    await until(lambda: not faulty.at_work())
