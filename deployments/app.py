@@ -12,6 +12,7 @@ from ray.serve.schema import LoggingConfig
 from deployments.api.app import create_app
 from deployments.gateway import Gateway
 from deployments.logs import configure_logging
+from deployments.metrics_port import serve_metrics
 from deployments.node_controller import NodeController
 from deployments.settings import Settings
 
@@ -22,6 +23,7 @@ class GatewayReplica:
     def __init__(self, settings: Settings, controller: Any) -> None:
         configure_logging(settings)
         self._gateway = Gateway(settings, controller)
+        self._metrics = serve_metrics(self._gateway.metrics.registry, settings.metrics_port)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name for "build the app here"
         return create_app(self._gateway, standalone=False)

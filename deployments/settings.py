@@ -86,6 +86,8 @@ class Settings(BaseModel):
     """Most traces recorded in a second; the rest have an id but no spans."""
     otlp_endpoint: str | None = None
     """Where spans go (`http://host:4318`); also `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+    metrics_port: int | None = Field(None, ge=1, le=65535)
+    """Port on which each gateway gives its own metrics without a key, for a scrape of every one of several gateways."""
     capture_content: bool = False
     """Whether messages are put on spans; also `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`."""
     gate: Literal["on", "warn", "off"] = "on"

@@ -147,18 +147,20 @@ def test_only_those_who_are_named_come_in(helm: Helm) -> None:
     assert blocks == [{"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}]
 
 
-def test_gateways_are_scraped_one_by_one_with_the_key(helm: Helm) -> None:
+def test_gateways_are_scraped_one_by_one(helm: Helm) -> None:
     manifests = helm.manifests(None, CHART / "values-production.yaml")
     monitor = only(manifests, "ServiceMonitor")["spec"]
     service = only(manifests, "Service", "modelyard-metrics")["spec"]
     assert service["clusterIP"] == "None" and service["publishNotReadyAddresses"]
     assert {endpoint["port"] for endpoint in monitor["endpoints"]} == {port["name"] for port in service["ports"]}
-    assert monitor["endpoints"][0]["authorization"]["credentials"] == {"name": "modelyard-api-key", "key": "api-key"}
     (gateway,) = (t for n, t in pod_templates(manifests) if n == "gateways")
     container = gateway["spec"]["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
-    assert str(ports["gateway"]) == environment["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"]
+    assert ports["gateway"] == serve_config(manifests)["applications"][0]["args"]["metrics_port"]
+    opened = {
+        port["port"] for rule in only(manifests, "NetworkPolicy")["spec"]["ingress"] for port in rule.get("ports", [])
+    }
+    assert {ports["gateway"], ports["metrics"]} <= opened
 
 
 def test_routes_lead_to_the_service_that_kuberay_makes(helm: Helm) -> None:

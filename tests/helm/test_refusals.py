@@ -55,7 +55,7 @@ ROOM = {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": 1, "memory": 
         ({"networkPolicy": {"clients": [{"namespace": "a"}]}}, ["/networkPolicy/clients/0", "namespace"]),
         ({"ingress": {"enabled": True}}, ["ingress.hosts is empty"]),
         ({"httpRoute": {"enabled": True}}, ["httpRoute.parentRefs is empty"]),
-        ({"ray": {"haproxy": False}, "metrics": {"serviceMonitor": {"enabled": True}}}, ["needs ray.haproxy"]),
+        ({"metrics": {"port": 80}}, ["/metrics/port", "minimum"]),
         ({"podDisruptionBudget": {"maxUnavailable": "few"}}, ["/podDisruptionBudget/maxUnavailable"]),
         ({"experts": [{"name": "law"}]}, ["/experts/0", "'kind', 'description'"]),
         ({"experts": [EXPERT | {"name": "Law"}]}, ["/experts/0/name"]),

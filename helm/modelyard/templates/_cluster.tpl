@@ -54,7 +54,7 @@ workerGroupSpecs:
     {{- if $group.gateway }}
     {{- $start = set $start "resources" "\"{\\\"modelyard_gateway\\\": 1}\"" }}
     {{- $labels = set $labels "modelyard/gateway" "true" }}
-    {{- $ports = set $ports "gateway" $root.Values.metrics.gatewayPort }}
+    {{- $ports = set $ports "gateway" $root.Values.metrics.port }}
     {{- else }}
     {{- $labels = set $labels "modelyard/ray-only" "true" }}
     {{- end }}

@@ -135,16 +135,13 @@ http://{{ include "modelyard.jaegerName" . }}:4318
 {{- fail "ray.autoscaling.enabled is false: KubeRay needs it for NewClusterWithIncrementalUpgrade" -}}
 {{- end -}}
 {{- end -}}
-{{- if and $values.metrics.serviceMonitor.enabled (not $values.ray.haproxy) -}}
-{{- fail "metrics.serviceMonitor.enabled needs ray.haproxy: only then has each gateway replica an address of its own to scrape" -}}
-{{- end -}}
 {{- if and $values.httpRoute.enabled (not $values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs is empty: name the Gateway that the route hangs on" -}}
 {{- end -}}
 {{- if and $values.ingress.enabled (not $values.ingress.hosts) -}}
 {{- fail "ingress.hosts is empty: name at least one host" -}}
 {{- end -}}
-{{- $own := dict "nodes" "experts" "watch_nodes_s" "expertsWatchSeconds" "store" "redis" "store_password" "redis" "api_key" "apiKey.existingSecret" "replicas" "gateway.replicas" "otlp_endpoint" "telemetry.otlpEndpoint" "trace_ratio" "telemetry.traceRatio" "capture_content" "telemetry.captureContent" -}}
+{{- $own := dict "nodes" "experts" "watch_nodes_s" "expertsWatchSeconds" "store" "redis" "store_password" "redis" "api_key" "apiKey.existingSecret" "replicas" "gateway.replicas" "otlp_endpoint" "telemetry.otlpEndpoint" "trace_ratio" "telemetry.traceRatio" "capture_content" "telemetry.captureContent" "metrics_port" "metrics.port" -}}
 {{- range $name, $_ := $values.settings -}}
 {{- if hasKey $own $name -}}
 {{- fail (printf "settings.%s is not set here but by %s" $name (get $own $name)) -}}

@@ -30,10 +30,6 @@
   value: "9101"
 - name: RAY_SERVE_HAPROXY_STATS_PORT
   value: "8404"
-- name: RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT
-  value: {{ .Values.metrics.gatewayPort | quote }}
-- name: RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT
-  value: {{ add .Values.metrics.gatewayPort 1000 | quote }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}

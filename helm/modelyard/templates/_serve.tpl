@@ -1,6 +1,6 @@
 {{/* What Serve runs: the application that `modelyard up` starts, from the same module. Secrets come by environment. */}}
 {{- define "modelyard.serveConfig" -}}
-{{- $args := dict "nodes" (list "/etc/modelyard/experts") "watch_nodes_s" .Values.expertsWatchSeconds "trace_ratio" .Values.telemetry.traceRatio "capture_content" .Values.telemetry.captureContent -}}
+{{- $args := dict "nodes" (list "/etc/modelyard/experts") "watch_nodes_s" .Values.expertsWatchSeconds "trace_ratio" .Values.telemetry.traceRatio "capture_content" .Values.telemetry.captureContent "metrics_port" .Values.metrics.port -}}
 {{- with include "modelyard.otlpEndpoint" . -}}
 {{- $_ := set $args "otlp_endpoint" . -}}
 {{- end -}}
