@@ -25,8 +25,6 @@ class ChoiceRow:
 
     text: str
     scores: Mapping[str, float]
-    category: str | None = None
-    """What the request is about, where the data say so."""
     costs: Mapping[str, float] = field(default_factory=dict)
     """What each model's answer to it cost, where the data say so."""
 
@@ -40,7 +38,6 @@ class Correctness:
     """Sorted."""
     scores: AnyArray
     """(texts, models), 0 to 1; nan where a model was not tried."""
-    categories: tuple[str | None, ...]
     costs: AnyArray
     """(texts, models); nan where nothing is said."""
 
@@ -56,7 +53,6 @@ class Correctness:
             tuple(row.text for row in rows),
             models,
             _matrix([row.scores for row in rows], models),
-            tuple(row.category for row in rows),
             _matrix([row.costs for row in rows], models),
         )
 
@@ -79,8 +75,8 @@ class Correctness:
     def rows(self) -> list[ChoiceRow]:
         """Return the rows again."""
         return [
-            ChoiceRow(text, _known(scores, self.models), category, _known(costs, self.models))
-            for text, scores, category, costs in zip(self.texts, self.scores, self.categories, self.costs, strict=True)
+            ChoiceRow(text, _known(scores, self.models), _known(costs, self.models))
+            for text, scores, costs in zip(self.texts, self.scores, self.costs, strict=True)
         ]
 
     def take(self, rows: AnyArray) -> Correctness:
@@ -89,7 +85,6 @@ class Correctness:
             tuple(self.texts[i] for i in rows),
             self.models,
             self.scores[rows],
-            tuple(self.categories[i] for i in rows),
             self.costs[rows],
         )
 
@@ -101,11 +96,11 @@ class Correctness:
         for target, name in enumerate(models):
             if name in column:
                 scores[:, target], costs[:, target] = self.scores[:, column[name]], self.costs[:, column[name]]
-        return Correctness(self.texts, tuple(models), scores, self.categories, costs)
+        return Correctness(self.texts, tuple(models), scores, costs)
 
 
 def read_correctness(path: Path) -> Correctness:
-    """Read JSON lines of `{"text", "scores": {model: 0..1}}`, gzipped or not; `category` and `costs` may stand beside.
+    """Read JSON lines of `{"text", "scores": {model: 0..1}}`, gzipped or not; `costs` may stand beside.
 
     Raises `ChoiceDataError` that names the file, the line and the field at fault.
     """
@@ -143,17 +138,14 @@ def _row(line: str, where: str) -> ChoiceRow:
     text = item.get("text") if isinstance(item, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise ChoiceDataError(f"{where}: text: must be a text that is not empty; got {text!r}")
-    scores, costs, category = item.get("scores"), item.get("costs") or {}, item.get("category")
+    scores, costs = item.get("scores"), item.get("costs") or {}
     if not isinstance(scores, dict) or not any(value is not None for value in scores.values()):
         raise ChoiceDataError(f"{where}: scores: must be an object of model to a number from 0 to 1; got {scores!r}")
     if not isinstance(costs, dict):
         raise ChoiceDataError(f"{where}: costs: must be an object of model to a number; got {costs!r}")
-    if category is not None and not isinstance(category, str):
-        raise ChoiceDataError(f"{where}: category: must be a text; got {category!r}")
     return ChoiceRow(
         text,
         {name: _score(value, f"{where}: scores.{name}") for name, value in scores.items() if value is not None},
-        category,
         {name: _number(value, f"{where}: costs.{name}") for name, value in costs.items() if value is not None},
     )
 

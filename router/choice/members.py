@@ -24,7 +24,7 @@ SHARPNESS = 12.0
 PRIOR_ROWS = 10.0
 """Rows of everybody's mean that a category of the table is mixed with."""
 CATEGORY_ROWS = 60
-"""Rows that one category of the table has, about, where the data name none."""
+"""Rows that one category of the table has, about."""
 BLOCK = 1024
 """Texts compared with all examples at a time."""
 SEED = 0

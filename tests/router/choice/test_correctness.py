@@ -19,13 +19,13 @@ def write(path: Path, *rows: Any) -> Path:
 
 
 def test_rows_are_read_plain_and_gzipped(tmp_path: Path) -> None:
-    rows = [GOOD, {"text": "x", "scores": {"c": 0, "a": None}, "category": "law", "costs": {"c": 2}}]
+    rows = [GOOD, {"text": "x", "scores": {"c": 0, "a": None}, "costs": {"c": 2}}]
     plain = write(tmp_path / "rows.jsonl", *rows)
     packed = tmp_path / "rows.jsonl.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     for path in (plain, packed):
         data = read_correctness(path)
-        assert data.models == ("a", "b", "c") and data.categories == (None, "law")
+        assert data.models == ("a", "b", "c")
         np.testing.assert_array_equal(data.scores, np.array([[0.5, 1, np.nan], [np.nan, np.nan, 0]], np.float32))
         assert data.costs[1, 2] == 2 and np.isnan(data.costs[0]).all()
 
@@ -42,7 +42,6 @@ def test_rows_are_read_plain_and_gzipped(tmp_path: Path) -> None:
         ({"text": "x", "scores": {"a": 2}}, "line 2: scores.a: must lie between 0"),
         ({"text": "x", "scores": {"a": -1}}, "line 2: scores.a: must be a number"),
         ({"text": "x", "scores": {"a": 1}, "costs": [1]}, "line 2: costs"),
-        ({"text": "x", "scores": {"a": 1}, "category": 3}, "line 2: category: must be a text; got 3"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, row: Any, message: str) -> None:
@@ -69,11 +68,10 @@ def test_costs_are_one_object_of_numbers(tmp_path: Path) -> None:
 
 
 def test_feedback_is_added_without_changing_what_was_known() -> None:
-    data = Correctness.of([ChoiceRow("one", {"a": 1}), ChoiceRow("two", {"a": 0, "b": 1}, "law")])
+    data = Correctness.of([ChoiceRow("one", {"a": 1}), ChoiceRow("two", {"a": 0, "b": 1})])
     more = data.updated([("one", "b", 0.25), ("two", "a", 1), ("three", "c", 0)])
     assert data.models == ("a", "b") and len(data) == 2
     assert more.texts == ("one", "two", "three") and more.models == ("a", "b", "c")
-    assert more.categories == (None, "law", None)
     expected = [[1, 0.25, np.nan], [1, 1, np.nan], [np.nan, np.nan, 0]]
     np.testing.assert_array_equal(more.scores, np.array(expected, np.float32))
     with pytest.raises(ChoiceDataError, match="score of 'a'"):

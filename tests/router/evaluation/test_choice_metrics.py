@@ -58,7 +58,7 @@ def test_costs_by_default_count_calls_to_the_strong_model() -> None:
     assert cost_table(truth(), {}, 1).tolist() == [[0, 1, 0]] * 4
     with pytest.raises(ChoiceDataError, match="no cost is known of small, tiny"):
         cost_table(truth(), {"big": 1}, 0)
-    own = Correctness.of([ChoiceRow("1", {"a": 1, "b": 0}, None, {"a": 3, "b": 1}), ChoiceRow("2", {"a": 1, "b": 0})])
+    own = Correctness.of([ChoiceRow("1", {"a": 1, "b": 0}, {"a": 3, "b": 1}), ChoiceRow("2", {"a": 1, "b": 0})])
     assert cost_table(own, {"a": 2, "b": 5}, 0).tolist() == [[3, 1], [2, 5]]
 
 
