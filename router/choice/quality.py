@@ -10,7 +10,6 @@ import numpy as np
 from router.choice.correctness import Correctness
 from router.choice.features import Features, Featurizer
 from router.choice.members import MEMBERS, SEED, Estimator
-from router.evaluation.choice import apgr, best_available, mean_of_chosen
 from router.types import Array, Encoder
 from router.vectors import AnyArray
 
@@ -60,15 +59,15 @@ class QualityModel:
 def fit_quality(data: Correctness, encoder: Encoder) -> QualityModel:
     """Learn from correctness data. How members are blended is chosen by cross-validation on these rows.
 
-    Members' estimates are weighed together, without negative weights. If the blend chooses worse than the table by
-    kind of request alone, which is a simple thing and hard to beat, the table is used alone.
+    Members' estimates are weighed together, without negative weights. If the blend is further from the truth than the
+    table by kind of request, which is a simple thing and hard to beat, the table is used alone.
     """
     featurizer = Featurizer.fit(data.texts, encoder)
     known, scores = featurizer.of(data.texts), fill_gaps(data.scores)
     names: tuple[str, ...] = ("neighbours",)
     blend = Blend(np.ones(1), np.ones(1))
     if len(data) >= FEW_ROWS:
-        blend = choose_blend(held_out(known, scores, tuple(MEMBERS)), scores, data.scores, tuple(MEMBERS))
+        blend = choose_blend(held_out(known, scores, tuple(MEMBERS)), scores, tuple(MEMBERS))
         used = [i for i in range(len(MEMBERS)) if blend.apart[i] > 0 or blend.level[i] > 0] or [0]
         names, blend = tuple(tuple(MEMBERS)[i] for i in used), Blend(blend.apart[used], blend.level[used])
     estimators = tuple(MEMBERS[name](known, scores) for name in names)
@@ -86,15 +85,17 @@ def held_out(known: Features, scores: AnyArray, names: Sequence[str]) -> AnyArra
     return found
 
 
-def choose_blend(found: AnyArray, scores: AnyArray, tried: AnyArray, names: Sequence[str]) -> Blend:
-    """Weigh held-out estimates; fall back on the table alone where they choose worse than it."""
+def choose_blend(found: AnyArray, scores: AnyArray, names: Sequence[str]) -> Blend:
+    """Weigh held-out estimates; fall back on the table alone where they are further from the truth than it."""
     mean = scores.mean(axis=0)
     lead, level = _split(found - mean)
     true_lead, true_level = _split(scores - mean)
     blend = Blend(_weigh(lead, true_lead), _weigh(level, true_level))
-    alone = np.array([float(name == "table") for name in names])
-    if _merit(blend.of(found, mean), tried) < _merit(found[list(names).index("table")], tried):
-        return Blend(alone, blend.level)
+    # By squared error: an area or an accuracy of some thousand rows is too noisy to overrule the blend by.
+    table = list(names).index("table")
+    if ((blend.of(found, mean) - scores) ** 2).sum() > ((found[table] - scores) ** 2).sum():
+        alone = np.eye(len(names))[table]
+        return Blend(alone, alone)
     return blend
 
 
@@ -126,13 +127,3 @@ def _weigh(found: AnyArray, true: AnyArray) -> AnyArray:
 
     columns = found.reshape(len(found), -1)
     return np.asarray((fitted(columns) + fitted(columns.mean(axis=0)[None]) / len(columns)) / 2)
-
-
-def _merit(expected: AnyArray, scores: AnyArray) -> float:
-    """Return how well estimates choose: APGR of two models, accuracy of more."""
-    if scores.shape[1] == 2:
-        strong, weak = rank_models(scores)
-        both = ~np.isnan(scores).any(axis=1)
-        gain = expected[both, strong] - expected[both, weak]
-        return apgr(gain, scores[both, strong], scores[both, weak]) or 0.5
-    return mean_of_chosen(scores, best_available(expected, scores))
