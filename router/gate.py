@@ -83,6 +83,8 @@ class Confusion:
     """Standard error of the overlap."""
     flips: int
     """Of its requests, how many the live router gets right and the candidate does not."""
+    shared: int = 0
+    """Requests that both nodes claim, word for word."""
 
     @property
     def overlap(self) -> float:
@@ -246,8 +248,16 @@ def confused(contender: Contender, rows: Sequence[Row], *, above: float) -> list
 def _confusion(rows: Sequence[Row], after: _Seen, flips: Sequence[int], changed: NodeName) -> tuple[Confusion, ...]:
     table = _Table.of(rows, after.nearest)
     lost = Counter(rows[i].node for i in flips)
-    found = [table.pair(node, changed, lost[node]) for node in table.totals if node != changed]
+    own = {_plain(row.text) for row in rows if row.node == changed}
+    shared = Counter(row.node for row in rows if row.node != changed and _plain(row.text) in own)
+    found = [
+        replace(table.pair(node, changed, lost[node]), shared=shared[node]) for node in table.totals if node != changed
+    ]
     return tuple(sorted(found, key=lambda item: (-item.overlap, item.node)))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def _share(flags: Sequence[bool]) -> float:

@@ -62,7 +62,10 @@ def standard_error(count: int, of: int) -> float:
 def _overlaps(report: GateReport, limits: Thresholds) -> Iterator[tuple[Verdict, str]]:
     for item in report.confusion:
         enough = min(item.rows, report.own_rows) >= OWN_MIN
-        if enough and item.certain > limits.refuse_overlap:
+        if enough and item.shared > limits.refuse_overlap * report.own_rows:
+            said = f"{item.shared} of {report.own_rows} held-out requests of {report.node!r} are {item.node!r}'s, too"
+            yield "refuse", f"{said}, word for word (refused above gate_refuse_overlap = {limits.refuse_overlap:g})"
+        elif enough and item.certain > limits.refuse_overlap:
             limit = f"refused above gate_refuse_overlap = {limits.refuse_overlap:g}"
             yield "refuse", f"{_pair(report, item)}: they can hardly be told apart ({_overlap(item)}, {limit})"
         elif item.certain > limits.flag_overlap:

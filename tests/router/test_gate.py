@@ -106,6 +106,16 @@ def test_of_one_or_two_examples_all_may_be_confused_and_nobody_is_refused(count:
     assert compared(before, after, rows).verdict == verdict
 
 
+def test_examples_that_another_node_has_word_for_word_are_refused_however_they_score() -> None:
+    rows = [*rows_of("a", 8), *rows_of("b", 8), *(Row(f"  A{index}", "n") for index in range(5)), Row("x", "n")]
+    before = {row.text: ("a" if row.node == "n" else row.node, 1.0) for row in rows}
+    after = {row.text: (row.node, 1.0) for row in rows}
+    report = compared(before, after, rows)
+    assert report.verdict == "refuse" and "5 of 6" in report.reasons[0] and "'a'" in report.reasons[0]
+    assert compared(before, after, [*rows_of("a", 8), *rows[18:]]).verdict == "refuse"
+    assert compared(before, after, [*rows_of("b", 8), *rows[16:]]).verdict == "apply"
+
+
 def test_one_confused_example_of_few_is_nothing() -> None:
     rows = [*rows_of("a", 3), *rows_of("b", 3), *rows_of("n", 3)]
     before = {row.text: (row.node if row.node != "n" else "a", 1.0) for row in rows}
