@@ -106,6 +106,7 @@ def _arms(
             "stage_one": artifact.card["metrics"]["accuracy_stage_one"],
             "seconds": artifact.card["seconds"],
         }
+        print(arm, found[arm], flush=True)
     specs = _specs(nodes, few)
     names = {spec.name: node.name for spec, node in zip(specs, nodes, strict=True)}
     for strategy in ("embedding", "keyword"):
@@ -113,7 +114,8 @@ def _arms(
         found[f"{strategy}, {options.shots} each"] = _measured(scorer, measured, names)
     found["descriptions only"] = _measured(_Described(nodes, encoder), measured, {n.name: n.name for n in nodes})
     if options.peer:
-        found[f"semantic-router, {options.shots} each"] = _peer(options.peer, encoder_path, few, measured)
+        third = measured[::3]  # it encodes them anew for each of its settings
+        found[f"semantic-router, {options.shots} each"] = _peer(options.peer, encoder_path, few, third)
     else:
         print("semantic-router is left out: name the Python of its environment by --peer")
     return found
@@ -183,7 +185,8 @@ def _rows(folder: Path) -> tuple[list[LabelledRow], list[LabelledRow], list[Labe
 def _few(rows: list[LabelledRow], shots: int) -> list[LabelledRow]:
     seen: dict[str | None, int] = {}
     kept = []
-    for row in rows:
+    for index in np.random.default_rng(0).permutation(len(rows)):  # the first rows are often one author's
+        row = rows[index]
         seen[row.node] = seen.get(row.node, 0) + 1
         if row.node is not None and seen[row.node] <= shots:
             kept.append(row)

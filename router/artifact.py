@@ -24,8 +24,8 @@ from router.vectors import AnyArray
 
 FORMAT = 1
 CARD, ARRAYS, TOKENIZER, ENCODER = "card.json", "router.safetensors", "tokenizer.json", "encoder.onnx"
-LARGE = 4096
-"""Arrays of more numbers than this are stored with 16 bits a number."""
+HALF = ("static.vectors", "words.table", "space.memory")
+"""Large arrays, stored with 16 bits a number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +43,10 @@ def save_artifact(scorer: TrainedScorer, card: Mapping[str, Any], folder: Path) 
     """
     from safetensors.numpy import save_file
 
-    arrays = {name: _small(value) for name, value in _arrays(scorer.model).items()}
+    arrays = {
+        name: np.ascontiguousarray(value.astype(np.float16) if name in HALF else value)
+        for name, value in _arrays(scorer.model).items()
+    }
     _replace(folder / ARRAYS, lambda path: save_file(arrays, path))
     whole = {"format": FORMAT, "labels": list(scorer.labels), **card}
     text = json.dumps(whole, ensure_ascii=False, indent=2) + "\n"
@@ -138,23 +141,23 @@ def _arrays(model: TwoStage) -> dict[str, AnyArray]:
 
 def _model(arrays: Mapping[str, AnyArray], tokenizer: Any, encoder: Any, escalate_below: float) -> TwoStage:
     space = {name.partition(".")[2]: value for name, value in arrays.items() if name.startswith("space.")}
+    first, second = (
+        Stage(
+            arrays[f"{name}.weights"],
+            Scope(centre=rows[0], scale=rows[1], weights=rows[2], bias=float(arrays[f"{name}.bias"][0])),
+        )
+        for name, rows in ((name, arrays[f"{name}.scope"]) for name in ("first", "second"))
+    )
     return TwoStage(
         NgramEncoder(tokenizer, arrays["static.tokens"], arrays["static.pairs"], arrays["static.vectors"]),
         arrays["static.head"],
         WordHead(arrays["words.table"], arrays["words.squares"], arrays["words.bias"], arrays["words.owners"]),
         encoder,
         LabelSpace(**space),
-        *(
-            Stage(arrays[f"{name}.weights"], Scope(*arrays[f"{name}.scope"], float(arrays[f"{name}.bias"][0])))
-            for name in ("first", "second")
-        ),
-        escalate_below=escalate_below,
+        first,
+        second,
+        escalate_below,
     )
-
-
-def _small(array: AnyArray) -> AnyArray:
-    exact = array.size <= LARGE or array.dtype.kind != "f" or array.shape[0] == array.shape[-1]
-    return np.ascontiguousarray(array if exact else array.astype(np.float16))
 
 
 def _read_arrays(folder: Path) -> dict[str, AnyArray]:

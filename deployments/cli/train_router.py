@@ -38,6 +38,15 @@ Recall = Annotated[
     float | None,
     typer.Option("--oos-recall", min=0.01, max=0.9999, help="Share of out-of-scope requests that must be refused."),
 ]
+Escalated = Annotated[
+    float | None,
+    typer.Option(
+        "--escalate",
+        min=0.0,
+        max=1.0,
+        help="Share of in-scope requests that the sentence encoder may be asked about: accuracy against time.",
+    ),
+]
 
 
 def router(
@@ -49,6 +58,7 @@ def router(
     seed: Seed = 0,
     coverage: Coverage = None,
     oos_recall: Recall = None,
+    escalate: Escalated = None,
     as_json: Json = False,
 ) -> None:
     """Train the two-stage router: static token vectors first, the sentence encoder for what they are unsure of.
@@ -61,7 +71,7 @@ def router(
     from graph.errors import InvalidSpec, ModelyardError
 
     try:
-        artifact = _train(nodes, train, val, out, encoder, seed, coverage, oos_recall)
+        artifact = _train(nodes, train, val, out, encoder, seed, (coverage, oos_recall, escalate))
     except InvalidSpec as error:
         write_error(error.problems[0].message, as_json=as_json, code=error.code, param="encoder")
         raise typer.Exit(FAILED) from error
@@ -83,8 +93,7 @@ def _train(
     out: Path,
     encoder: str | None,
     seed: int,
-    coverage: float | None,
-    oos_recall: float | None,
+    wanted: tuple[float | None, float | None, float | None],
 ) -> RouterArtifact:
     from deployments.models import resolve_model
     from deployments.settings import Settings
@@ -97,5 +106,5 @@ def _train(
     for warning in data.warnings:
         progress.print(styled(f"warning: {warning}", "yellow"), soft_wrap=True)
     path = resolve_model(encoder or Settings.from_env().encoder_reference())
-    how = Training(seed=seed, wanted=Wanted(coverage, oos_recall))
+    how = Training(seed=seed, wanted=Wanted(*wanted))
     return train_router(data, path, out, how, lambda text: progress.print(styled(text, "dim"), soft_wrap=True))

@@ -17,7 +17,7 @@ from router.types import Array
 from router.vectors import AnyArray, unit
 
 KINDS = ("linear", "nearest", "vote", "centroid", "finer")
-REMEMBERED = 40
+REMEMBERED = 16
 """Examples of a label that are kept."""
 NEIGHBOURS = 10
 SHARPNESS = 20.0

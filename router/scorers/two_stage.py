@@ -120,9 +120,8 @@ class TwoStage:
         unsure = probabilities.max(axis=1) * in_scope < self.escalate_below
         if unsure.any():
             rows = np.flatnonzero(unsure)
-            evidence, features = self.look_closely(
-                [texts[row] for row in rows], Evidence(seen.kinds[rows], seen.scope[rows])
-            )
+            own = [text for text, asked in zip(texts, unsure, strict=True) if asked]
+            evidence, features = self.look_closely(own, Evidence(seen.kinds[rows], seen.scope[rows]))
             probabilities[rows], in_scope[rows] = self.second.score(evidence, features)
         return probabilities, in_scope, unsure
 

@@ -12,12 +12,14 @@ from router.training.data import OUTSIDE
 from router.types import Array
 from router.vectors import AnyArray
 
-FIRST_PRIOR = np.array([15.0, 1.0, 1.0], dtype=np.float32)
-SECOND_PRIOR = np.array([10.0, 2.0, 1.0, 2.0, 4.0, 5.0, 1.0, 1.0], dtype=np.float32)
+FIRST_PRIOR = np.array([15.0, 3.0, 3.0], dtype=np.float32)
+SECOND_PRIOR = np.array([10.0, 2.0, 1.0, 2.0, 4.0, 5.0, 3.0, 3.0], dtype=np.float32)
 """Weights of the kinds of evidence before there is data."""
+STRENGTH = 2.0
+"""How many rows that belief is worth."""
 PRIOR_INSIDE = 0.8
 """Share of requests that are expected to fit some node."""
-TOLERANCE = 0.002
+TOLERANCE = 0.003
 """Accuracy that may be given up for asking stage one alone."""
 OUTSIDE_MIN = 8
 IN_SCOPE = 0.5
@@ -46,13 +48,15 @@ class Wanted:
     """Share of in-scope requests that are to be accepted."""
     oos_recall: float | None = None
     """Share of out-of-scope requests that are to be refused."""
+    escalated: float | None = None
+    """Share of in-scope requests that may go to stage two; by default as many as its accuracy needs."""
 
 
 def fit_stage(held: Held, targets: AnyArray, strangers: Held, prior: AnyArray, wanted: Wanted) -> Stage:
     """Fit a stage's blend to the rows of a label, and its scope to those and the strangers."""
     inside = targets != OUTSIDE
     within = held.take(inside)
-    weights = fit_blend(within.evidence, targets[inside], prior)
+    weights = fit_blend(within.evidence, targets[inside], prior, strength=STRENGTH)
     near = scope_features(within.evidence @ weights, within.features)
     far = scope_features(strangers.evidence @ weights, strangers.features)
     if len(far) < OUTSIDE_MIN:
@@ -63,17 +67,22 @@ def fit_stage(held: Held, targets: AnyArray, strangers: Held, prior: AnyArray, w
     return Stage(weights, replace(scope, bias=scope.bias - shift))
 
 
-def choose_escalation(first: tuple[Array, Array], second: tuple[Array, Array], targets: AnyArray) -> float:
+def choose_escalation(
+    first: tuple[Array, Array], second: tuple[Array, Array], targets: AnyArray, share: float | None = None
+) -> float:
     """Return the confidence of stage one below which stage two is asked.
 
-    It is the lowest at which no more than `TOLERANCE` of the accuracy of stage two alone is lost; out-of-scope rows
-    count as a share of 1 - `PRIOR_INSIDE`, whatever their number.
+    With a `share`, that many of the in-scope rows are below it. Without, it is the lowest at which no more than
+    `TOLERANCE` of the accuracy of stage two alone is lost; out-of-scope rows count as a share of 1 - `PRIOR_INSIDE`,
+    whatever their number.
     """
     confidence = first[0].max(axis=1) * first[1]
     inside = targets != OUTSIDE
-    share = np.where(inside, PRIOR_INSIDE / max(1, inside.sum()), (1 - PRIOR_INSIDE) / max(1, (~inside).sum()))
-    share /= share.sum()
-    loss = (_right(second, targets).astype(float) - _right(first, targets)) * share
+    if share is not None:
+        return float(np.quantile(confidence[inside], share))
+    weight = np.where(inside, PRIOR_INSIDE / max(1, inside.sum()), (1 - PRIOR_INSIDE) / max(1, (~inside).sum()))
+    weight /= weight.sum()
+    loss = (_right(second, targets).astype(float) - _right(first, targets)) * weight
     order = np.argsort(-confidence, kind="stable")
     lost = np.cumsum(loss[order])
     over = np.flatnonzero(lost > TOLERANCE)
@@ -85,9 +94,8 @@ def _right(scored: tuple[Array, Array], targets: AnyArray) -> AnyArray:
     probabilities, in_scope = scored
     found = np.where(in_scope >= IN_SCOPE, probabilities.argmax(axis=1), OUTSIDE)
     # In scope, an answer counts whether or not it would be refused: which of the two goes first is the policy's say.
-    return np.where(
-        targets == OUTSIDE, found == OUTSIDE, (found == targets) | (probabilities.argmax(axis=1) == targets)
-    )
+    named = (found == targets) | (probabilities.argmax(axis=1) == targets)
+    return np.asarray(np.where(targets == OUTSIDE, found == OUTSIDE, named))
 
 
 def hide(held: Held, hidden: AnyArray, far: float) -> Held:

@@ -92,6 +92,8 @@ class RouterData:
     train: Rows
     val: Rows
     """Empty where none was given."""
+    anchors: Rows
+    """A text of name and description for each label; none where rows name finer classes, which say more."""
     digest: str
     warnings: tuple[str, ...]
 
@@ -147,12 +149,15 @@ def make_data(
         warnings.append(f"{len(unknown)} validation rows of nodes without training rows are left out")
         val = [row for row in val if row.node is None or row.node in labels]
     finer, owners = _finer_classes([*train, *val], labels)
+    described = [LabelledRow(node.text, node.name) for node in nodes if node.name in labels]
+    anchors = [] if any(row.finer is not None for row in (*train, *val)) else described
     return RouterData(
         labels,
         bare,
         owners,
         _rows(train, labels, finer),
         _rows(val, labels, finer),
+        _rows(anchors, labels, finer),
         _digest(nodes, train, val),
         tuple(warnings),
     )

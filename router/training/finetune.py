@@ -78,7 +78,7 @@ def finetune(
             vectors = encoder.forward([tokens[i] for i in rows])
             logits = SCALE * vectors @ torch.nn.functional.normalize(head, dim=-1).T
             goal = torch.from_numpy(targets[rows])
-            loss = torch.nn.functional.cross_entropy(logits, goal, label_smoothing=how.smoothing)
+            loss: Any = torch.nn.functional.cross_entropy(logits, goal, label_smoothing=how.smoothing)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -150,9 +150,10 @@ def _split(data: RouterData, seed: int) -> tuple[Rows, Rows]:
 def _fit_small(data: RouterData, start: Any, served: Encoder, how: Training, report: Report) -> _Fitted:
     """Fit the heads to all rows; what is said of a row for calibration comes from a fit without it."""
     rows = data.train.join(data.val)
+    fold = np.concatenate([_folds(rows, how.seed), np.full(len(data.anchors), -1)])
+    rows = rows.join(data.anchors)
     report(f"encoding {len(rows)} texts")
     vectors = served.encode(rows.texts)
-    fold = _folds(rows, how.seed)
     seen: list[tuple[AnyArray, Evidence, Held]] = []
     for number in range(FOLDS):
         kept, out = (fold != number) & rows.inside, fold == number
@@ -197,7 +198,7 @@ def _calibrate(fitted: _Fitted, how: Training, report: Report) -> tuple[Stage, S
         for held, far, prior in zip((first, second), strangers, (FIRST_PRIOR, SECOND_PRIOR), strict=True)
     ]
     scored = [probabilities(stage, held) for stage, held in zip(stages, (first, second), strict=True)]
-    return stages[0], stages[1], choose_escalation(scored[0], scored[1], fitted.targets)
+    return stages[0], stages[1], choose_escalation(scored[0], scored[1], fitted.targets, how.wanted.escalated)
 
 
 def _made_strangers(fitted: _Fitted) -> tuple[Held, Held]:

@@ -37,7 +37,7 @@ def fit_cosine_head(vectors: Array, targets: AnyArray, labels: int) -> Array:
     optimizer = torch.optim.Adam([weights], lr=RATE)
     for _ in range(STEPS):
         logits = SCALE * x @ torch.nn.functional.normalize(weights, dim=-1).T
-        loss = torch.nn.functional.cross_entropy(logits, y, weight=balance)
+        loss: Any = torch.nn.functional.cross_entropy(logits, y, weight=balance)
         loss = loss + PULL * labels * ((weights - start) ** 2).sum(dim=1).mean()
         optimizer.zero_grad()
         loss.backward()

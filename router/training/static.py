@@ -28,8 +28,8 @@ BATCH = 64
 class StaticTraining:
     """How stage one is trained."""
 
-    epochs: int = 15
-    patience: int = 4
+    epochs: int = 6
+    patience: int = 6
     learning_rate: float = 5e-4
     head_rate: float = 2e-3
     dropout: float = 0.25
@@ -74,7 +74,7 @@ def fit_static(
     classes = int(targets.max()) + 1
     table = torch.nn.Parameter(torch.from_numpy(start.vectors.copy()))
     head = torch.nn.Parameter(torch.from_numpy(_centroids(start.encode(train[0]), targets, classes)))
-    sparse = torch.optim.SparseAdam([table], lr=how.learning_rate)
+    sparse: Any = torch.optim.SparseAdam([table], lr=how.learning_rate)
     dense = torch.optim.AdamW([head], lr=how.head_rate, weight_decay=0.01)
     rng = np.random.default_rng(how.seed)
     best, best_state, since = -1.0, (start.vectors, unit(head.detach().numpy())), 0
@@ -86,7 +86,7 @@ def fit_static(
             vectors = _bag(table, [_drop(features[i], how.dropout, rng) for i in rows])
             logits = SCALE * vectors @ torch.nn.functional.normalize(head, dim=-1).T
             goal = torch.from_numpy(targets[rows])
-            loss = torch.nn.functional.cross_entropy(logits, goal, label_smoothing=how.smoothing)
+            loss: Any = torch.nn.functional.cross_entropy(logits, goal, label_smoothing=how.smoothing)
             sparse.zero_grad()
             dense.zero_grad()
             loss.backward()
