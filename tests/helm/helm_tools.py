@@ -9,6 +9,7 @@ import stat
 import subprocess
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -66,8 +67,13 @@ class Helm:
 
     def template(self, values: Mapping[str, Any] | None = None, *files: Path, notes: bool = False) -> str:
         """Return the manifests for these values on top of these files; raises `Refused` with helm's message."""
-        own = self.home / f"values-{abs(hash(yaml.safe_dump(values)))}.yaml"
-        own.write_text(yaml.safe_dump(dict(values or {})))
+        text = yaml.safe_dump(dict(values or {}))
+        return self._template(text, files, notes)
+
+    @cache  # noqa: B019  # the one object lives as long as the tests
+    def _template(self, text: str, files: tuple[Path, ...], notes: bool) -> str:
+        own = self.home / f"values-{zlib.crc32(text.encode())}.yaml"
+        own.write_text(text)
         listed = [part for file in (*files, own) for part in ("--values", file)]
         command = ["install", "--dry-run=client"] if notes else ["template"]
         done = self.run(*command, "trial", CHART, "--namespace", "models", *listed)
