@@ -147,7 +147,8 @@ async def run(http: httpx.AsyncClient, node: str, text: str) -> tuple[Got, dict[
     seconds = time.monotonic() - began
     if first["status"] != "ok":
         return Got(error=first["error"], node=first["node"], seconds=seconds), found
-    return Got(_as_text(first["output"]), node=first["node"], seconds=seconds), found
+    text = _as_text(first["output"])
+    return Got(text, None, 200, first["model"], first["usage"], first["node"], seconds), found
 
 
 def _as_text(output: Any) -> str:

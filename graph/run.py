@@ -36,8 +36,10 @@ class Outcome:
         return {
             "task": self.task,
             "node": self.node,
+            "model": self.reply.model if self.reply else None,
             "status": self.status,
             "output": output_value(self.reply) if self.reply else None,
+            "usage": self.reply.usage.to_json() if self.reply and self.reply.usage else None,
             "error": dict(self.error) if self.error else None,
             "attempts": self.attempts,
             "started_at": self.started_at,
