@@ -35,7 +35,7 @@ def test_an_api_server_takes_every_manifest(rendered: list[Manifest]) -> None:
 def test_what_an_api_server_would_drop_is_found(helm: Helm) -> None:
     service = only(helm.manifests(), "RayService")
     service["spec"]["rayClusterConfig"]["headGroupSpec"]["templates"] = {}
-    budget = only(helm.manifests({"podDisruptionBudget": {"enabled": True}}), "PodDisruptionBudget")
+    budget = only(helm.manifests(None, CHART / "values-production.yaml"), "PodDisruptionBudget")
     budget["spec"]["maximum"] = 1
     assert "templates" in problems(service)[0] and "maximum" in problems(budget)[0]
 
@@ -138,13 +138,18 @@ def test_the_head_serves_nothing_and_comes_back(helm: Helm) -> None:
 
 
 def test_only_those_who_are_named_come_in(helm: Helm) -> None:
-    policy = only(helm.manifests(None, CHART / "values-production.yaml"), "NetworkPolicy")["spec"]
+    manifests = helm.manifests(None, CHART / "values-production.yaml")
+    policy = only(manifests, "NetworkPolicy", "trial-modelyard")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     ports = {port["port"]: rule for rule in policy["ingress"] for port in rule.get("ports", [])}
     assert all(rule.get("from") for rule in policy["ingress"])
     assert "kuberay-operator" in str(ports[8265]["from"]) and 6379 not in ports and 10001 not in ports
     blocks = [to["ipBlock"] for rule in policy["egress"] for to in rule.get("to", []) if "ipBlock" in to]
     assert blocks == [{"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}]
+    anywhere = [{port["port"] for port in rule["ports"]} for rule in policy["egress"] if not rule.get("to")]
+    assert anywhere == [{4318}]  # the collector's
+    autoscaler = only(manifests, "NetworkPolicy", "-autoscaler")["spec"]
+    assert autoscaler["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "ray-head"
 
 
 def test_gateways_are_scraped_one_by_one(helm: Helm) -> None:
@@ -158,7 +163,9 @@ def test_gateways_are_scraped_one_by_one(helm: Helm) -> None:
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports["gateway"] == serve_config(manifests)["applications"][0]["args"]["metrics_port"]
     opened = {
-        port["port"] for rule in only(manifests, "NetworkPolicy")["spec"]["ingress"] for port in rule.get("ports", [])
+        port["port"]
+        for rule in only(manifests, "NetworkPolicy", "trial-modelyard")["spec"]["ingress"]
+        for port in rule.get("ports", [])
     }
     assert {ports["gateway"], ports["metrics"]} <= opened
 

@@ -71,7 +71,9 @@ def test_every_query_parses_and_names_series_that_exist(title: str, expression: 
     ours = exported()
     source = "\n".join(path.read_text() for path in (Path(ray.serve.__path__[0]) / "_private").glob("*.py"))
     for selector in selectors:
-        if selector.name.startswith("ray_"):
+        if selector.name == "up":  # Prometheus's own
+            assert {matcher.value for matcher in selector.matchers.matchers} <= {"modelyard"}
+        elif selector.name.startswith("ray_"):
             assert f'"{selector.name.removeprefix("ray_")}"' in source, selector.name
         else:
             assert selector.name in ours, selector.name
@@ -142,3 +144,12 @@ def test_every_value_has_its_comment_and_its_schema() -> None:
                 walk(value, known, key + ".")
 
     walk(yaml.safe_load(text), schema, "")
+
+
+def test_the_alert_of_absence_asks_for_what_prometheus_calls_our_targets(helm: Helm) -> None:
+    manifests = helm.manifests({"metrics": {"serviceMonitor": {"enabled": True}}})
+    endpoints = {endpoint["port"] for endpoint in only(manifests, "ServiceMonitor")["spec"]["endpoints"]}
+    compose = (ROOT / "compose.yaml").read_text()
+    (rule,) = (rule for rule in RULES if rule["alert"] == "ModelyardGatewayGone")
+    endpoint, job = re.findall(r'(?:endpoint|job)="(\w+)"', rule["expr"])
+    assert endpoint in endpoints and f"job_name: {job}" in compose

@@ -126,6 +126,10 @@ http://{{ include "modelyard.jaegerName" . }}:4318
 {{- if lt (int $places) $wanted -}}
 {{- fail (printf "%s asks for %d gateways, one to a pod, and the workerGroups with gateway: true have room for %d; raise their %s" (ternary "gateway.autoscaling.maxReplicas" "gateway.replicas" $auto.enabled) $wanted (int $places) (ternary "maxReplicas" "replicas" $values.ray.autoscaling.enabled)) -}}
 {{- end -}}
+{{- $least := ternary (int $auto.minReplicas) (int $values.gateway.replicas) $auto.enabled -}}
+{{- if and $values.podDisruptionBudget.enabled (ge (int $values.podDisruptionBudget.minAvailable) $least) -}}
+{{- fail (printf "podDisruptionBudget.minAvailable (%d) leaves none of %d gateways to be moved: no node could be drained" (int $values.podDisruptionBudget.minAvailable) $least) -}}
+{{- end -}}
 {{- $upgrade := $values.ray.upgrade -}}
 {{- if eq $upgrade.type "NewClusterWithIncrementalUpgrade" -}}
 {{- if not $upgrade.gatewayClassName -}}
