@@ -12,7 +12,9 @@ def test_a_decision_is_explained(service):
     decision = service.http.post("/v1/route", json={"input": LAW}).json()
     assert decision["node"] == "legal"
     assert decision["out_of_scope"] is False
-    assert decision["candidates"][0] == {"node": "legal", "probability": decision["probability"]}
+    first = decision["candidates"][0]
+    assert (first["node"], first["probability"]) == ("legal", decision["probability"])
+    assert first["utility"]["total"] == first["utility"]["quality"] == first["probability"]
     probabilities = [candidate["probability"] for candidate in decision["candidates"]]
     assert probabilities == sorted(probabilities, reverse=True)
     assert {item["node"] for item in decision["excluded"]} >= {"speech", "embed"}
