@@ -115,7 +115,8 @@ def _arms(
     found["descriptions only"] = _measured(_Described(nodes, encoder), measured, {n.name: n.name for n in nodes})
     if options.peer:
         third = measured[::3]  # it encodes them anew for each of its settings
-        found[f"semantic-router, {options.shots} each"] = _peer(options.peer, encoder_path, few, third)
+        if said := _peer(options.peer, encoder_path, few, third):
+            found[f"semantic-router, {options.shots} each"] = said
     else:
         print("semantic-router is left out: name the Python of its environment by --peer")
     return found
@@ -135,7 +136,7 @@ def _measured(scorer: Scorer, rows: list[LabelledRow], names: dict[str, str]) ->
     return measure(judged, time_decisions(scorer, rows[:: max(1, len(rows) // TIMED)])).to_json()  # type: ignore[arg-type]
 
 
-def _peer(python: Path, encoder: Path, few: list[LabelledRow], rows: list[LabelledRow]) -> dict[str, Any]:
+def _peer(python: Path, encoder: Path, few: list[LabelledRow], rows: list[LabelledRow]) -> dict[str, Any] | None:
     """Ask semantic-router in its own environment."""
     work = {
         "encoder": str(encoder),
@@ -148,9 +149,11 @@ def _peer(python: Path, encoder: Path, few: list[LabelledRow], rows: list[Labell
         task, answer = Path(folder) / "task.json", Path(folder) / "answer.json"
         task.write_text(json.dumps(work))
         began = time.perf_counter()
-        subprocess.run(
-            [str(python), str(Path(__file__).with_name("semantic_router_peer.py")), str(task), str(answer)], check=True
-        )
+        program = Path(__file__).with_name("semantic_router_peer.py")
+        done = subprocess.run([python, program, task, answer], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            print(f"semantic-router is left out: {done.stderr.strip().splitlines()[-1]}")
+            return None
         said = json.loads(answer.read_text())
     labels = tuple(sorted({str(row.node) for row in few if row.node is not None}))
     place = {label: index for index, label in enumerate(labels)}
