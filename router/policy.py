@@ -15,8 +15,9 @@ class Policy:
 
     quality_weight * value - cost_weight * cost / dearest - latency_weight * latency / slowest,
 
-    where value is the probability that the node is right, or its estimated quality where that is known, and dearest and slowest are taken over the nodes that can take the call. So a weight says how much probability of
-    being right one would give up to go from the dearest (slowest) node to a free (instant) one; 0 ignores it.
+    where value is the probability that the node is right, or its estimated quality where that is known, and dearest and
+    slowest are taken over the nodes that can take the call. So a weight says how much probability of being right one
+    would give up to go from the dearest (slowest) node to a free (instant) one; 0 ignores it.
     """
 
     min_probability: float = 0.5
