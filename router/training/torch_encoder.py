@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,11 @@ class TorchEncoder:
                 f"{path} is no sentence-transformers model: it has neither modules.json nor config.json",
                 param="encoder",
             )
+        import torch
         from sentence_transformers import SentenceTransformer
 
+        # An encoder loaded to serve leaves the process with fewer. Sums, so weights, depend on their number in the end.
+        torch.set_num_threads(os.cpu_count() or 1)
         self.model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
         self.model.max_seq_length = min(self.model.max_seq_length or MAX_TOKENS, MAX_TOKENS)
         self._body = self.model[0].auto_model

