@@ -19,6 +19,7 @@ from service_process import ServiceProcess
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what lives here, and give it the time that real processes take."""
     for item in items:
