@@ -196,16 +196,18 @@ class Upstream:
         content: bytes = b"",
         *,
         content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
         context: CallContext | None = None,
     ) -> Answer:
         """Send one request and return its answer, if the status is 2xx.
 
         Raises what `upstream_errors` makes of any other status and of a failed connection.
         """
-        headers = [(b"content-type", content_type.encode())] if content else []
+        sent = [(b"content-type", content_type.encode())] if content else []
+        sent += [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         if context is not None:
-            headers += _context_headers(context)
-        request = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(content))
+            sent += _context_headers(context)
+        request = httpx.Request(method, url, headers=sent, stream=httpx.ByteStream(content))
         try:
             response = await self._transport.handle_async_request(request)
         except FOREIGN as error:

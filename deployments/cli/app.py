@@ -8,6 +8,7 @@ import typer
 
 from deployments.cli.evaluate import build_eval_app
 from deployments.cli.graphs import graph
+from deployments.cli.imports import build_import_app
 from deployments.cli.nodes import build_nodes_app
 from deployments.cli.router import build_router_app
 from deployments.cli.routing import build_plan, build_route
@@ -55,6 +56,7 @@ def build_app() -> typer.Typer:
     app.command("up", rich_help_panel=here)(build_up())
     app.command(rich_help_panel=here)(validate)
     app.command(rich_help_panel=here)(kinds)
+    app.add_typer(build_import_app(), name="import", rich_help_panel=here)
     app.add_typer(build_train_app(), name="train", rich_help_panel=here)
     app.add_typer(build_eval_app(), name="eval", rich_help_panel=here)
     app.add_typer(build_nodes_app(), name="nodes", rich_help_panel=there)

@@ -175,6 +175,11 @@ def _targets_first(specs: Sequence[NodeSpec]) -> list[NodeSpec]:
     return list(ordered.values())
 
 
+def add_specs(client: Client, specs: Sequence[NodeSpec], *, force: bool) -> list[dict[str, Any]]:
+    """Register nodes that are known to be valid; return what the service says of each, a refusal included."""
+    return [_put(client, spec, dry_run=False, force=force) for spec in _targets_first(specs)]
+
+
 def _put(client: Client, spec: NodeSpec, *, dry_run: bool, force: bool) -> dict[str, Any]:
     """Register one node; a refusal is a result of its own, so that the other files still get theirs."""
     from deployments.client import ServiceError

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlencode
 
@@ -84,13 +85,56 @@ def fill_path(template: str, values: Mapping[str, Any], secret: Callable[[str], 
     return path
 
 
-def fill_query(query: Mapping[str, Any], values: Mapping[str, Any], secret: Callable[[str], str]) -> str:
-    """Return a query string. A list repeats its key; a missing optional value leaves its key out."""
+def fill_query(
+    query: Mapping[str, Any],
+    values: Mapping[str, Any],
+    secret: Callable[[str], str],
+    joined: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return a query string. A list repeats its key, or is one value where `joined` has what stands between.
+
+    A missing optional value leaves its key out.
+    """
+    filled = fill(query, values, secret)
+    for key in filled.keys() & joined.keys():
+        if isinstance(filled[key], list):
+            filled[key] = joined[key].join(map(as_text, filled[key]))
+    return form(filled)
+
+
+def form(fields: Any) -> str:
+    """Return fields as a form or a query has them: a list repeats its key, nothing is left out but null.
+
+    Raises `TypeError` for what has no fields.
+    """
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"a form has fields, and this is {type(fields).__name__}")
     pairs: list[tuple[str, str]] = []
-    for key, value in fill(query, values, secret).items():
+    for key, value in fields.items():
         items = value if isinstance(value, list) else [value]
         pairs += [(key, as_text(item)) for item in items if item is not None]
     return urlencode(pairs, quote_via=quote)
+
+
+def fill_headers(
+    headers: Mapping[str, str], values: Mapping[str, Any], secret: Callable[[str], str], node: str
+) -> dict[str, str]:
+    """Return headers with their placeholders replaced, a list by its items with commas between.
+
+    A header with a placeholder that has no value is left out. Raises `InvalidRequest` for a value that no header can
+    carry.
+    """
+    filled = {}
+    for name, template in headers.items():
+        names = list(placeholders(template))
+        if not all(argument in values for argument in names):
+            continue
+        flat = {n: ",".join(map(as_text, v)) if isinstance(v := values[n], list) else v for n in names}
+        filled[name] = fill_text(template, flat, secret)
+        if not filled[name].isascii() or not filled[name].isprintable():
+            words = f"argument {names[0]!r} holds characters that a header cannot have"
+            raise InvalidRequest(words, param=names[0], node=node)
+    return filled
 
 
 def as_text(value: Any) -> str:
