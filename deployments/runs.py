@@ -177,7 +177,7 @@ class Runs:
         id, call = orphan.record.id, replace(orphan.call, resets=True)
         log.warning("taking over run %s, whose process died", id)
         writer = EventWriter(self._journal, id)
-        self._begin(_Work(id, call, orphan.record.plan, {}, orphan.record.outcomes, writer))
+        self._begin(_Work(id, call, orphan.record.plan, {}, (*orphan.record.outcomes, *orphan.record.parts), writer))
 
     def _ended(self, work: _Work) -> None:
         if self._works.get(work.id) is work:
@@ -221,7 +221,7 @@ class Runs:
             request=call,
             on_event=lambda event: self._observe(id, work.writer, event),
             limits=self._limits,
-            done=None if work.done is None else {outcome.task: outcome for outcome in work.done},
+            done=work.done,
         )
         return result.status if await self._finish(work, result.status, result.output, _first_error(result)) else None
 
@@ -269,7 +269,8 @@ class Runs:
 
 
 def _first_error(result: RunResult) -> Described | None:
-    """Return why a run failed as a whole: the first task's error."""
-    errors = (outcome.error for outcome in result.outcomes if outcome.status == "failed" and outcome.error)
+    """Return why a run failed as a whole: the first task's error, or why nothing was tried."""
+    bad = [outcome for outcome in result.outcomes if outcome.error and not outcome.unneeded]
+    errors = (outcome.error for outcome in sorted(bad, key=lambda outcome: outcome.status != "failed"))
     first = next(errors, None) if result.status == "failed" else None
     return dict(first) if first else None

@@ -35,6 +35,7 @@ class Gathered:
         self.finish_reason: FinishReason | None = None
         self.attempts = 1
         self.escalated: tuple[NodeName, ...] = ()
+        self.cached = False
         self._texts: list[str] = []
         self._refusal = ""
         self._payload: Payload | None = None
@@ -47,6 +48,7 @@ class Gathered:
             self._clear()
         self.attempts = delta.attempt or self.attempts
         self.escalated = delta.escalated or self.escalated
+        self.cached = delta.cached or self.cached
         if delta.text:
             self._texts.append(delta.text)
         self._refusal += delta.refusal

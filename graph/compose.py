@@ -6,24 +6,41 @@ those behind it wait for their turn. What failed is named at the end.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from graph.errors import ModelyardError
+from graph.expressions.parser import Expression
+from graph.language import language_of
 from graph.plan import Plan
 from graph.run import Outcome
-from graph.types import Delta
+from graph.scope import Scope
+from graph.template import Template
+from graph.types import Delta, Reply
 
 Emit: TypeAlias = Callable[[str, bool], Awaitable[None]]
 """Takes text to add to the answer, or, with True, the text that replaces the answer so far."""
+
+MISSING = {
+    "en": "Missing from this answer:",
+    "de": "In dieser Antwort fehlt:",
+    "fr": "Il manque à cette réponse :",
+    "es": "Falta en esta respuesta:",
+    "it": "Manca in questa risposta:",
+    "pt": "Falta nesta resposta:",
+    "nl": "In dit antwoord ontbreekt:",
+}
 
 
 class Composer:
     """The answer of one run, as far as it is known."""
 
-    def __init__(self, plan: Plan, emit: Emit | None = None) -> None:
+    def __init__(self, plan: Plan, emit: Emit | None = None, request: str = "") -> None:
         self._plan = plan
         self._emit = emit
-        self._shown = plan.shown
+        self._request = request
+        self._shown = () if plan.template else plan.shown
+        self._writers = frozenset(task.id for task in plan.tasks if task.composes) & frozenset(plan.shown)
         self._texts: dict[str, str] = dict.fromkeys(self._shown, "")
         self._done: dict[str, Outcome] = {}
         self._turn = 0
@@ -50,7 +67,7 @@ class Composer:
         if outcome.task in self._texts:
             streamed = self._texts[outcome.task]
             if outcome.status == "ok" and outcome.reply and not streamed:
-                self._texts[outcome.task] = outcome.reply.text
+                self._texts[outcome.task] = shown_text(outcome.reply)
             self._done[outcome.task] = outcome
             live = self._turn < len(self._shown) and self._shown[self._turn] == outcome.task
             if live and not streamed and self._texts[outcome.task]:
@@ -61,13 +78,41 @@ class Composer:
                 task = self._shown[self._turn]
                 await self._write(self._heading(task) + self._texts[task])
 
-    async def close(self, outcomes: Sequence[Outcome]) -> str:
+    async def close(self, outcomes: Sequence[Outcome], scope: Scope | None = None) -> str:
         """Name what is missing and return the whole answer."""
-        missing = [outcome for outcome in outcomes if outcome.status != "ok"]
+        if self._plan.template is not None and scope is not None:
+            await self._fill(self._plan.template, scope)
+        elif any(o.task in self._writers and o.status != "ok" for o in outcomes):
+            await self._without_writer({outcome.task: outcome for outcome in outcomes})
+        missing = [outcome for outcome in outcomes if not outcome.whole and not outcome.unneeded]
         if missing:
             lines = "\n".join(f"- {self._label(o.task)}: {(o.error or {}).get('message', o.status)}" for o in missing)
-            await self._write(("\n\n" if self._written else "") + f"Missing from this answer:\n{lines}")
+            title = MISSING.get(language_of(self._request) or "en", MISSING["en"])
+            await self._write(("\n\n" if self._written else "") + f"{title}\n{lines}")
         return self._written
+
+    async def _fill(self, template: Template, scope: Scope) -> None:
+        """Put the template's text in the place of what was said so far."""
+
+        def value(expression: Expression) -> str:
+            try:
+                return scope.text(expression)
+            except ModelyardError:  # the task failed, which the end of the answer says
+                return "…"
+
+        had, self._written = self._written, template.fill(self._request, value)
+        if self._emit:
+            await self._emit(self._written, bool(had))
+
+    async def _without_writer(self, outcomes: Mapping[str, Outcome]) -> None:
+        """Show the outputs themselves when the task that should have written the answer from them failed."""
+        ids = [id for task in self._plan.tasks if task.id in self._writers for id in task.composes]
+        self._shown = (*self._shown, *(id for id in ids if id not in self._shown))
+        for id in ids:
+            reply = outcomes[id].reply
+            if outcomes[id].status == "ok" and reply:
+                self._texts[id] = shown_text(reply)
+                await self._write(self._heading(id) + self._texts[id])
 
     async def _replace(self) -> None:
         sections = [self._heading(task) + self._texts[task] for task in self._shown[: self._turn] if self._texts[task]]
@@ -91,3 +136,11 @@ class Composer:
         prompt = task.arguments.get("prompt")
         words = " ".join(prompt.split()) if isinstance(prompt, str) else ""
         return f"{task.node}: {words[:77] + '…' if len(words) > 78 else words}" if words else task.node
+
+
+def shown_text(reply: Reply) -> str:
+    """Return an output as the answer shows it: the texts of a list one below the other, not as JSON."""
+    value = reply.payload.value
+    if isinstance(value, list) and value and all(item is None or isinstance(item, str) for item in value):
+        return "\n\n".join(item for item in value if item)
+    return reply.text

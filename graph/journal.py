@@ -40,6 +40,8 @@ class RunRecord:
     """None until it is planned, and for a call that goes to one node."""
     outcomes: tuple[Outcome, ...]
     """Of the tasks that have ended, in the order in which they did."""
+    parts: tuple[Outcome, ...]
+    """Of items and iterations, also of tasks that have not ended."""
     output: str | None
     error: Mapping[str, Json] | None
     trace_id: str | None
@@ -138,7 +140,7 @@ class RunJournal:
         status: RunStatus = result.status if isinstance(result, RunResult) else result
         if isinstance(result, RunResult):
             output = result.output if output is None else output
-            known = {outcome.task for outcome in await self._outcomes(id)}
+            known = {outcome.task for outcome in await self._outcomes(id) if outcome.index is None}
             await self._append(_outcomes(id), [o.to_record() for o in result.outcomes if o.task not in known])
         head, call = await asyncio.gather(self._head(id), self._store.get(_CALLS, id))
         ended = {"status": status, "output": output, "error": dict(error) if error else None}
@@ -157,7 +159,8 @@ class RunJournal:
             id,
             head["status"],
             Plan.from_json(head["plan"]) if head["plan"] else None,
-            outcomes,
+            tuple(outcome for outcome in outcomes if outcome.index is None),
+            tuple(outcome for outcome in outcomes if outcome.index is not None),
             head["output"],
             head["error"],
             head["trace_id"],
@@ -265,15 +268,16 @@ class RunJournal:
         return await self._store.append(log, [json.dumps(r).encode() for r in records], ttl_s=self._retention_s)
 
     async def _outcomes(self, id: str) -> tuple[Outcome, ...]:
-        """Return the last outcome of each task: a resumed run may have tried one again."""
-        found: dict[str, Outcome] = {}
+        """Return the last outcome of each task, item and iteration: a resumed run may have tried one again."""
+        found: dict[tuple[str, int | None], Outcome] = {}
         after = 0
         while items := await self._store.read(_outcomes(id), after=after):
             after = items[-1][0]
             for _, item in items:
                 outcome = Outcome.from_record(json.loads(item))
-                found.pop(outcome.task, None)
-                found[outcome.task] = outcome
+                key = (outcome.task, outcome.index)
+                found.pop(key, None)
+                found[key] = outcome
         return tuple(found.values())
 
 

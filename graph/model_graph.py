@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import networkx as nx
 
 from graph.errors import InvalidPlan, NodeNotFound, Problem
+from graph.expressions.parser import Expression
 from graph.feeds import Feeds
 from graph.plan import REQUEST, Plan, Ref, Task
 from graph.spec import Argument, NodeSpec
@@ -118,6 +119,10 @@ class ModelGraph:
             yield Problem("plan", f"{where}.node", f"no node is called {task.node!r}; there is {known}")
             return
         signature = spec.signature()
+        if task.composes:
+            if spec.is_tool or Modality.TEXT not in spec.accepts:
+                yield Problem("plan", f"{where}.composes", f"node {spec.name!r} reads no text; name a chat node")
+            signature = {name: argument for name, argument in signature.items() if name != "prompt"}
         for name in sorted(set(task.arguments) - set(signature)):
             yield Problem(
                 "plan",
@@ -135,6 +140,10 @@ class ModelGraph:
         self, value: Any, name: str, argument: Argument, spec: NodeSpec, where: str, plan: Plan
     ) -> Iterator[Problem]:
         key = f"{where}.arguments.{name}"
+        if isinstance(value, Expression):
+            if not spec.is_tool and name in (Modality.AUDIO, Modality.IMAGE):
+                yield Problem("plan", key, f"an expression gives no {name}; pass it by a $ref")
+            return
         if isinstance(value, Ref):
             yield from self._ref_problems(value, name, spec, key, plan)
             return
@@ -147,6 +156,8 @@ class ModelGraph:
 
     def _ref_problems(self, ref: Ref, name: str, spec: NodeSpec, key: str, plan: Plan) -> Iterator[Problem]:
         if spec.is_tool or name not in (Modality.AUDIO, Modality.IMAGE) or ref.task == REQUEST:
+            return
+        if ref.task not in {task.id for task in plan.tasks}:  # an item of a list, whose kind shows when it is there
             return
         source = self._specs.get(plan.task(ref.task).node)
         if source is not None and Modality(name) not in source.produces:

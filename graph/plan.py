@@ -4,58 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, TypeAlias
+from typing import Any
 
+from graph.budget import Budget
 from graph.errors import InvalidPlan, Problem
-from graph.types import Json, NodeName
+from graph.task import Task as Task
+from graph.task_form import TaskForm
+from graph.template import Template
+from graph.types import Json
+from graph.values import REQUEST as REQUEST
+from graph.values import Ref as Ref
+from graph.values import Value as Value
+from graph.values import brief
+from graph.values import from_refs as from_refs
+from graph.values import references as references
+from graph.values import to_refs as to_refs
 
-REQUEST = "request"
-"""The source that stands for the request itself in a reference: `request.text`, `request.audio`."""
 MAX_TASKS = 1000
-MAX_DEPTH = 50
-"""Lists and objects inside each other in the arguments of a task."""
+MAX_REPLANS = 5
+KEYS = ("tasks", "output", "planner", "answer", "budget", "replan", "template")
 _ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """A value that another task will have produced: `t1`, or one field of it: `t1.address.city`, `t1.items.0`."""
-
-    task: str
-    path: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return ".".join((self.task, *self.path))
-
-    @classmethod
-    def parse(cls, text: str) -> Ref:
-        """Read `task.field.field`."""
-        task, *path = text.split(".")
-        return cls(task, tuple(path))
-
-
-Value: TypeAlias = Json
-"""Any JSON value in which a `Ref` may stand anywhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One call to one node, its arguments being values or references to other tasks' outputs."""
-
-    id: str
-    node: NodeName
-    arguments: Mapping[str, Value] = field(default_factory=dict)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Ids of the tasks whose output this one takes."""
-        return frozenset(ref.task for ref in references(self.arguments) if ref.task != REQUEST)
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the native surface's form; a reference is `{"$ref": "t1.field"}`."""
-        return {"id": self.id, "node": self.node, "arguments": to_refs(self.arguments)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +39,12 @@ class Plan:
     """Questions to the caller: what the request lacks for some task."""
     answer: tuple[str, ...] = ()
     """Ids of the tasks that the answer shows, in order; none means those that no other task needs."""
+    budget: Budget | None = None
+    """What the run may take."""
+    replan: int = 0
+    """How often the rest may be planned anew after a failure."""
+    template: Template | None = None
+    """The answer's text, with expressions in braces; without it the answer is the shown tasks' outputs."""
 
     def __post_init__(self) -> None:
         problems = list(_problems(self))
@@ -97,6 +73,11 @@ class Plan:
 
     def to_json(self) -> dict[str, Json]:
         """Return the native surface's form."""
+        more: dict[str, Json] = {
+            "budget": self.budget.to_json() if self.budget else None,
+            "replan": self.replan,
+            "template": self.template.to_json() if self.template else None,
+        }
         return {
             "tasks": [task.to_json() for task in self.tasks],
             "links": [list(link) for link in self.links],
@@ -104,6 +85,7 @@ class Plan:
             "planner": self.planner,
             "missing": list(self.missing),
             "answer": list(self.answer),
+            **{key: value for key, value in more.items() if value},
         }
 
     @classmethod
@@ -116,88 +98,41 @@ class Plan:
             raise InvalidPlan([Problem("plan", "tasks", "is required: a list of {id, node, arguments}")])
         if len(items) > MAX_TASKS:
             raise InvalidPlan([Problem("plan", "tasks", f"{len(items)} tasks; at most {MAX_TASKS} are allowed")])
-        unknown = set(data) - {"tasks", "links", "output", "planner", "missing", "answer", "elapsed_ms"}
-        problems = [
-            Problem("plan", key, "unknown key; valid keys: tasks, output, planner, answer") for key in sorted(unknown)
-        ]
-        missing, answer = data.get("missing") or (), data.get("answer") or ()
-        if not isinstance(missing, (list, tuple)):
-            problems.append(Problem("plan", "missing", "must be a list of questions"))
-        if not isinstance(answer, (list, tuple)):
-            problems.append(Problem("plan", "answer", "must be a list of task ids"))
+        problems = list(_key_problems(data))
         tasks = []
         for index, item in enumerate(items):
-            wrong = list(_item_problems(item, f"tasks.{index}"))
-            problems += wrong
-            if not wrong:
-                tasks.append(Task(item["id"], item["node"], from_refs(item.get("arguments") or {})))
-        if problems:
-            raise InvalidPlan(problems)
+            form = TaskForm(item, f"tasks.{index}")
+            if (task := form.read()) is not None:
+                tasks.append(task)
+            problems += form.problems
+        template, wrong = Template.read(data.get("template"))
+        if problems or wrong:
+            raise InvalidPlan([*problems, *wrong])
         output = data.get("output") or (tasks[-1].id if tasks else "")
-        named = str(data.get("planner") or planner)
-        return cls(tuple(tasks), str(output), named, tuple(map(str, missing)), tuple(map(str, answer)))
+        return cls(
+            tuple(tasks),
+            str(output),
+            str(data.get("planner") or planner),
+            tuple(map(str, data.get("missing") or ())),
+            tuple(map(str, data.get("answer") or ())),
+            Budget.from_json(data["budget"]) if data.get("budget") else None,
+            data.get("replan") or 0,
+            template,
+        )
 
 
-def references(value: Value) -> Iterator[Ref]:
-    """Find every reference inside a value."""
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from references(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from references(item)
-
-
-def to_refs(value: Value) -> Json:
-    """Write references as `{"$ref": …}`."""
-    if isinstance(value, Ref):
-        return {"$ref": str(value)}
-    if isinstance(value, Mapping):
-        return {key: to_refs(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_refs(item) for item in value]
-    return value
-
-
-def from_refs(value: Json) -> Value:
-    """Read `{"$ref": …}` as references."""
-    if isinstance(value, Mapping):
-        if set(value) == {"$ref"} and isinstance(value["$ref"], str):
-            return Ref.parse(value["$ref"])
-        return {key: from_refs(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [from_refs(item) for item in value]
-    return value
-
-
-def _deeper_than(depth: int, value: Any) -> bool:
-    """Say so without recursing past the limit: what a caller sends may be nested as deep as a parser allows."""
-    if not isinstance(value, (Mapping, list)):
-        return False
-    items = value.values() if isinstance(value, Mapping) else value
-    return depth == 0 or any(_deeper_than(depth - 1, item) for item in items)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _item_problems(item: Any, key: str) -> Iterator[Problem]:
-    if not isinstance(item, Mapping):
-        yield Problem("plan", key, f"is a {type(item).__name__}; a task is {{id, node, arguments}}")
-        return
-    for name in ("id", "node"):
-        if not isinstance(item.get(name), str):
-            yield Problem("plan", f"{key}.{name}", f"must be a string; got {_short(item.get(name))}")
-    if not isinstance(item.get("arguments") or {}, Mapping):
-        yield Problem("plan", f"{key}.arguments", "must be an object")
-    if _deeper_than(MAX_DEPTH, item.get("arguments")):
-        yield Problem("plan", f"{key}.arguments", f"nested deeper than {MAX_DEPTH}")
-    for name in sorted(set(item) - {"id", "node", "arguments"}):
-        yield Problem("plan", f"{key}.{name}", "unknown key; a task has id, node and arguments")
+def _key_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Say what is wrong with a plan's keys beside its tasks."""
+    for key in sorted(set(data) - {*KEYS, "links", "missing", "elapsed_ms"}):
+        yield Problem("plan", key, f"unknown key; valid keys: {', '.join(KEYS)}")
+    for key, what in (("missing", "questions"), ("answer", "task ids")):
+        if not isinstance(data.get(key) or (), (list, tuple)):
+            yield Problem("plan", key, f"must be a list of {what}")
+    if data.get("budget") is not None:
+        yield from Budget.problems(data["budget"])
+    times = data.get("replan")
+    if times is not None and (isinstance(times, bool) or not isinstance(times, int) or not 0 <= times <= MAX_REPLANS):
+        yield Problem("plan", "replan", f"must be a whole number from 0 to {MAX_REPLANS}; got {brief(times)}")
 
 
 def _problems(plan: Plan) -> Iterator[Problem]:
@@ -208,23 +143,33 @@ def _problems(plan: Plan) -> Iterator[Problem]:
         yield Problem("plan", "tasks", f"{len(plan.tasks)} tasks; at most {MAX_TASKS} are allowed")
         return
     ids = [task.id for task in plan.tasks]
+    known = frozenset(ids)
     for id in sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else ():
         yield Problem("plan", "tasks", f"id {id!r} is used more than once")
     for task in plan.tasks:
-        if not _ID.fullmatch(task.id) or task.id == REQUEST:
-            yield Problem(
-                "plan", "tasks", f"id {_short(task.id)} must be 1 to 64 letters, digits, '_' or '-', not 'request'"
-            )
-        for need in sorted(task.needs - set(ids)):
-            yield Problem(
-                "plan",
-                f"tasks.{task.id}.arguments",
-                f"refers to task {_short(need)}, which the plan lacks; it has {', '.join(ids[:20])}",
-            )
+        yield from _task_problems(task, ids, known)
+    for name in sorted((plan.template.sources if plan.template else frozenset()) - known - {REQUEST}):
+        yield Problem("plan", "template", f"refers to task {brief(name)}; the plan has {', '.join(ids[:20])}")
     for key, named in [("output", plan.output), *(("answer", id) for id in plan.answer)]:
-        if named not in ids:
-            yield Problem("plan", key, f"task {_short(named)} is not in the plan; it has {', '.join(ids[:20])}")
+        if named not in known:
+            yield Problem("plan", key, f"task {brief(named)} is not in the plan; it has {', '.join(ids[:20])}")
     try:
         TopologicalSorter({task.id: task.needs for task in plan.tasks}).prepare()
     except CycleError as error:
         yield Problem("plan", "tasks", f"references form a cycle: {' -> '.join(error.args[1])}")
+
+
+def _task_problems(task: Task, ids: Sequence[str], known: frozenset[str]) -> Iterator[Problem]:
+    if not _ID.fullmatch(task.id) or task.id == REQUEST:
+        yield Problem(
+            "plan", "tasks", f"id {brief(task.id)} must be 1 to 64 letters, digits, '_' or '-', not 'request'"
+        )
+    for need in sorted(task.needs - known):
+        yield Problem(
+            "plan",
+            f"tasks.{task.id}.arguments",
+            f"refers to task {brief(need)}, which the plan lacks; it has {', '.join(ids[:20])}",
+        )
+    for name in sorted(task.locals & known):
+        message = f"stands for the {name} of the list in this task, and is a task's id too; choose another id"
+        yield Problem("plan", f"tasks.{task.id}.{'map' if task.map else 'repeat'}", f"{name!r} {message}")

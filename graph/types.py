@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
+from graph.budget import Budget
 from graph.preferences import Preferences
 from graph.usage import Usage as Usage
 
@@ -124,6 +125,10 @@ class CallContext:
     """Most attempts that may still be made for this call, over all nodes; None leaves it to the nodes' limits."""
     prefer: Preferences | None = None
     """What the caller prefers of the choice of a node; None leaves it to the operator's policy."""
+    budget: Budget | None = None
+    """What may still be spent on this call: a node that asks others stays within it."""
+    within: tuple[NodeName, ...] = ()
+    """Nodes of kind `plan` whose tasks this call is for, the outermost first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,8 @@ class Delta:
     """How many attempts the answer took in all; set on the last delta by whoever retries. 0 says nothing: one."""
     escalated: tuple[NodeName, ...] = ()
     """Nodes that were asked before, whose answers were not good enough; on the first delta."""
+    cached: bool = False
+    """Nothing was asked: the node had answered the same call before."""
 
     def named(self, node: NodeName) -> Delta:
         """Return the same step, said to come from a node."""
@@ -230,6 +237,7 @@ class Delta:
             self.reset,
             self.attempt,
             self.escalated,
+            self.cached,
         )
 
 
@@ -257,7 +265,7 @@ class Reply:
         """Return a JSON form that `from_json` reads back."""
         return {
             "payload": self.payload.to_json(),
-            "usage": self.usage.to_json() | {"estimated": self.usage.estimated} if self.usage else None,
+            "usage": self.usage.to_record() if self.usage else None,
             "finish_reason": self.finish_reason,
             "node": self.node,
             "model": self.model,
@@ -273,7 +281,7 @@ class Reply:
         usage = data["usage"]
         return cls(
             Payload.from_json(data["payload"]),
-            Usage(usage["prompt_tokens"], usage["completion_tokens"], usage.get("estimated", False)) if usage else None,
+            Usage.from_record(usage) if usage else None,
             data["finish_reason"],
             data["node"],
             data["model"],

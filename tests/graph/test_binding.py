@@ -10,6 +10,7 @@ from fakes import recording, spec
 from graph.binding import as_text, bind, plain
 from graph.errors import InvalidRequest
 from graph.plan import Ref, Task
+from graph.scope import Scope
 from graph.types import Call, Message, Modality, Payload, Reply, json_payload, text_payload
 
 IMAGE = Payload(Modality.IMAGE, "https://x/y.png")
@@ -34,7 +35,7 @@ REPLIES = {
 
 
 def call_of(node: Any = MODEL, **arguments: Any) -> Call:
-    return bind(Task("t", node.name, arguments), node, REPLIES, REQUEST)
+    return bind(Task("t", node.name, arguments), node, Scope(REPLIES, REQUEST))
 
 
 def test_a_prompt_stands_behind_its_context() -> None:
@@ -49,14 +50,14 @@ def test_a_node_that_reads_text_gets_the_conversation_before_the_request() -> No
     system = Message("system", "Answer in German.")
     turns = (system, asked, Message("assistant", "Ann's."), used, Message("tool", "9", {"tool_call_id": "1"}))
     request = Call((*turns, Message("user", "And what does she want?"), Message("assistant", "She")))
-    call = bind(Task("t", "m", {"prompt": "do it"}), MODEL, {}, request)
+    call = bind(Task("t", "m", {"prompt": "do it"}), MODEL, Scope({}, request))
     heard = Message("user", "Whose voice is this?\n[audio]")
     assert call.messages == (system, heard, *turns[2:], Message("user", "do it"))
     assert (call.attachments, call.text) == ((), "do it")
     hears = spec("hears", accepts=["audio"])
-    assert len(bind(Task("t", "hears", {"audio": Ref("request", ("audio",))}), hears, {}, request).messages) == 1
-    assert bind(Task("t", "tool", {"city": "Ulm"}), TOOL, {}, request).messages == ()
-    assert len(bind(Task("t", "m", {"prompt": "x"}), MODEL, {}, Call()).messages) == 1
+    assert len(bind(Task("t", "hears", {"audio": Ref("request", ("audio",))}), hears, Scope({}, request)).messages) == 1
+    assert bind(Task("t", "tool", {"city": "Ulm"}), TOOL, Scope({}, request)).messages == ()
+    assert len(bind(Task("t", "m", {"prompt": "x"}), MODEL, Scope({}, Call())).messages) == 1
 
 
 def test_sampling_is_inherited_and_the_rest_is_not() -> None:

@@ -176,7 +176,7 @@ def ended(id: str, text: str) -> Outcome:
 async def test_a_resumed_run_neither_repeats_nor_reports_what_was_done() -> None:
     invoke = FakeInvoke({"b": [answer("new b")], "c": [answer("new c")]})
     run = Run(plan_of(task("a"), task("b", "a"), task("c")), invoke)
-    done = {"a": ended("a", "old a"), "c": Outcome("c", "c", "failed", error={"message": "crashed"})}
+    done = [ended("a", "old a"), Outcome("c", "c", "failed", error={"message": "crashed"})]
     result = await run(done=done)
     assert (result.status, sorted(invoke.asked())) == ("ok", ["b", "c"])
     assert invoke.calls[invoke.asked().index("b")][1].text == "old a\n\ndo b"
@@ -187,7 +187,7 @@ async def test_a_resumed_run_neither_repeats_nor_reports_what_was_done() -> None
 
 async def test_a_run_resumed_at_its_end_gives_the_whole_answer() -> None:
     run = Run(plan_of(task("a"), task("b")), FakeInvoke({}))
-    result = await run(done={"a": ended("a", "one"), "b": ended("b", "two")})
+    result = await run(done=[ended("a", "one"), ended("b", "two")])
     assert result.output == run.streamed() == "### a: do a\n\none\n\n### b: do b\n\ntwo"
     assert {event.type for event in run.events} == {"output.delta", "run.finished"}
 
@@ -279,7 +279,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(plan: Plan, data: st.DataO
     done = data.draw(st.sets(st.sampled_from([t.id for t in plan.tasks])))
     invoke = FakeInvoke({t.id: [answer(f"of {t.id}")] for t in plan.tasks})
     run = Run(plan, invoke)
-    resumed = asyncio.run(run(done={id: outcome_of(whole, id) for id in done}))
+    resumed = asyncio.run(run(done=[outcome_of(whole, id) for id in sorted(done)]))
     assert (resumed.output, resumed.status) == (whole.output, whole.status)
     assert set(invoke.asked()) == {t.id for t in plan.tasks} - done
     assert run.streamed() == resumed.output
