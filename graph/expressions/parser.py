@@ -217,7 +217,7 @@ class _Parser:
         while True:
             if self._take("."):
                 if self._kind != "name":
-                    raise self._wrong("a field's name")
+                    raise self._wrong("a field's name (items of a list are read by [0])")
                 tree = Member(tree, Constant(self._value))
                 self._next += 1
             elif self._take("["):

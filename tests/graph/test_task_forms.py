@@ -12,7 +12,7 @@ from fakes import HANG, chat, spec
 
 from graph.budget import Budget
 from graph.errors import InvalidPlan, NodeUnavailable
-from graph.executor import ExecutionLimits, execute
+from graph.executor import execute
 from graph.model_graph import ModelGraph
 from graph.plan import Plan
 from graph.run import Outcome, RunEvent, RunResult
@@ -320,7 +320,7 @@ def test_every_form_survives_json() -> None:
         {"id": "t3", "node": "a", "arguments": {}, "composes": ["t1", "t2"]},
         budget={"calls": 5, "deadline_s": 2.5},
         replan=2,
-        template={"en": "It is {t1.0} {{so}}.", "de": "Es ist {t1.0}."},
+        template={"en": "It is {t1[0]} {{so}}.", "de": "Es ist {t1[0]}."},
     )
     made = Plan.from_json(data)
     assert Plan.from_json(made.to_json()) == made
