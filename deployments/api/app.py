@@ -45,8 +45,11 @@ def create_app(gateway: Gateway, *, standalone: bool = True) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # the middleware's span is the request's
     )
     http_errors.install(app)
+    documents = app.router.routes[:]
     for module in (chat, openai, runs, nodes, router, service):
         app.include_router(module.routes)
+    # Serve looks for a request's route once more, in this order: what is asked most comes first.
+    app.router.routes = app.router.routes[len(documents) :] + documents
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -56,13 +59,13 @@ class _GatewayApp(FastAPI):
 
     def __init__(self, gateway: Gateway, standalone: bool, **options: Any) -> None:
         super().__init__(**options)
-        self.state.gateway = gateway
+        self.gateway = gateway
         self._standalone = standalone
 
     def build_middleware_stack(self) -> ASGIApp:
         inner = DirectRoutes(super().build_middleware_stack(), {"/v1/chat/completions": chat.chat_completions})
-        gateway: Gateway = self.state.gateway
-        return RequestMiddleware(inner, gateway.settings, standalone=self._standalone, traces_full=gateway.traces_full)
+        settings, traces_full = self.gateway.settings, self.gateway.traces_full
+        return RequestMiddleware(inner, settings, standalone=self._standalone, traces_full=traces_full)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -21,7 +21,7 @@ TIMEOUT = "x-modelyard-timeout"
 
 def gateway_of(request: Request) -> Gateway:
     """Return the gateway that serves this request."""
-    return cast(Gateway, request.app.state.gateway)
+    return cast(Gateway, request.scope["app"].gateway)
 
 
 def exchange_of(request: Request) -> Exchange:
