@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from random import getrandbits
 from typing import Final, TypeAlias
@@ -241,13 +240,18 @@ def fail(span: Span, error: BaseException) -> None:
     span.set_status(Status(StatusCode.ERROR, str(error)[:200] if told else None))
 
 
-@contextmanager
-def recorded(span: Span) -> Iterator[Span]:
+class recorded:  # lower case, for it reads as a verb
     """End the span when the block ends, failed if it raised. Attaches nothing, so it is safe around a `yield`."""
-    try:
-        yield span
-    except BaseException as error:
-        fail(span, error)
-        raise
-    finally:
-        span.end()
+
+    __slots__ = ("_span",)
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def __enter__(self) -> Span:
+        return self._span
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            fail(self._span, error)
+        self._span.end()
