@@ -13,6 +13,7 @@ from deployments.exploration import make_exploration
 from deployments.feedback import FeedbackLog
 from deployments.heap import spare_the_collector
 from deployments.invoke.breaker import CircuitBreaker
+from deployments.invoke.cache import OutputCache, cached
 from deployments.invoke.stack import Policies, compose
 from deployments.lessons import lesson, lessons_hash
 from deployments.metrics import Metrics, metered
@@ -60,7 +61,7 @@ class Gateway:
         self.snapshot = Snapshot()
         self.ready = False
         self._controller = controller
-        self._placement = Placement(self.kinds, settings)
+        self._placement = Placement(self.kinds, settings, lambda node, call: self._invoke(node, call), self._graph)
         self.router = Router(
             _encoder(settings),
             _policy(settings),
@@ -95,6 +96,7 @@ class Gateway:
 
     def _assemble(self, settings: Settings) -> None:
         self._breaker = CircuitBreaker(on_change=self.metrics.breaker_changed)
+        outputs = OutputCache(self.store, entries=settings.output_cache_entries, ttl_s=settings.output_cache_ttl_s)
         policies = Policies(
             graph=self._graph,
             usable=lambda node, call: self.orchestrator.usable(node, call),
@@ -104,11 +106,13 @@ class Gateway:
             breaker=self._breaker,
             observers=(
                 lambda inner: traced(inner, self._spec, capture_content=settings.capture_content),
+                lambda inner: cached(inner, self._spec, outputs) if settings.output_cache_entries else inner,
                 lambda inner: metered(inner, self.metrics, self._spec),
             ),
         )
         stack = compose(self._placement.invoke, policies)
-        invoke, self._forget_calls = stack.invoke, stack.forget
+        invoke = self._invoke = stack.invoke
+        self._forget_calls = stack.forget
         learned = LearnedPlanner(self.router.score)
         planner: Planner = LLMPlanner(invoke, settings.planner_node, learned) if settings.planner_node else learned
         self.orchestrator = Orchestrator(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from deployments.secrets import resolve_secrets
 from deployments.settings import Settings
 from deployments.snapshot import NodeStatus, Snapshot, State
 from graph.errors import ModelyardError, NodeNotFound, NodeUnavailable, NodeUnreachable, Overloaded, StreamBroken
-from graph.node import KindRegistry, Node, NodeEnvironment, closing_stream
+from graph.model_graph import ModelGraph
+from graph.node import Invoke, KindRegistry, Node, NodeEnvironment, closing_stream
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, NodeName
 
@@ -26,9 +27,16 @@ log = logging.getLogger("modelyard.placement")
 class Placement:
     """Where every ready node runs. `update` follows the snapshots; `invoke` is the innermost `Invoke`."""
 
-    def __init__(self, kinds: KindRegistry, settings: Settings) -> None:
+    def __init__(
+        self,
+        kinds: KindRegistry,
+        settings: Settings,
+        ask: Invoke | None = None,
+        graph: Callable[[], ModelGraph] | None = None,
+    ) -> None:
+        """`ask` and `graph` are lent to nodes that ask other nodes."""
         self._kinds = kinds
-        self._environment = NodeEnvironment(resolve_secrets, settings.allow_private)
+        self._environment = NodeEnvironment(resolve_secrets, settings.allow_private, ask, graph)
         self._local: dict[NodeName, _Local] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._handles: dict[NodeName, tuple[str, Any]] = {}

@@ -74,6 +74,10 @@ class Settings(BaseModel):
     """Most upstream calls that one request to one node may cause, fallbacks included."""
     max_runs: int = Field(64, ge=1, le=100_000)
     """Runs that one gateway process works on at a time; one more is answered 503 with `Retry-After`."""
+    output_cache_entries: int = Field(10_000, ge=0)
+    """Answers of nodes declared `deterministic` that are kept in the store; 0 keeps none."""
+    output_cache_ttl_s: float = Field(86400, gt=0)
+    """How long such an answer is kept."""
     run_total_s: float = Field(600, gt=0)
     """How long a run may take in all."""
     run_retention_s: float = Field(7 * 86400, gt=0)

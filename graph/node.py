@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
+from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, NodeName, Operation
 
@@ -34,6 +35,10 @@ class NodeEnvironment:
     """Resolves `${NAME}` references inside a string; raises `InvalidSpec` naming the variable that is not set."""
     allow_private: bool = False
     """Whether upstreams may live on private and loopback addresses."""
+    invoke: Invoke | None = None
+    """Asks other nodes, with every policy of the service; only for kinds whose placement is `gateway`."""
+    graph: Callable[[], ModelGraph] | None = None
+    """All nodes as they are now."""
 
 
 class Node(Protocol):

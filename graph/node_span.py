@@ -104,7 +104,7 @@ def _server(endpoint: str) -> Iterable[tuple[str, AttributeValue]]:
 class Observed:
     """What passed by in a stream of deltas, for spans and metrics."""
 
-    __slots__ = ("finish_reason", "first_at", "model", "node", "started_at", "usage")
+    __slots__ = ("cached", "finish_reason", "first_at", "model", "node", "started_at", "usage")
 
     def __init__(self) -> None:
         self.started_at = time.perf_counter()
@@ -113,11 +113,13 @@ class Observed:
         self.finish_reason: FinishReason | None = None
         self.model: str | None = None
         self.node: str | None = None
+        self.cached = False
 
     def add(self, delta: Delta) -> None:
         """Take one step of the stream."""
         if self.first_at is None and (delta.text or delta.payload or delta.tool_calls or delta.refusal):
             self.first_at = time.perf_counter()
+        self.cached = self.cached or delta.cached
         if delta.usage is not None:
             self.usage = delta.usage
         if delta.finish_reason is not None:
@@ -151,7 +153,9 @@ def set_result(span: Span, seen: Observed, *, leaf: bool = True) -> None:
         found[otel.FINISH_REASONS] = (seen.finish_reason,)
     if (first := seen.time_to_first_chunk) is not None:
         found[otel.TIME_TO_FIRST_CHUNK] = first
-    if leaf and seen.usage is not None:
+    if seen.cached:
+        found[otel.CACHED] = True
+    elif leaf and seen.usage is not None:
         found[otel.INPUT_TOKENS] = seen.usage.prompt_tokens
         found[otel.OUTPUT_TOKENS] = seen.usage.completion_tokens
     span.set_attributes(found)

@@ -150,7 +150,7 @@ def _walk(value: Json, path: Sequence[str], ref: Ref) -> Json:
 def plain(value: Any) -> Json:
     """Return a resolved value with payloads replaced by their content, as JSON."""
     if isinstance(value, Payload):
-        return value.text if value.modality is Modality.TEXT else value.to_json()
+        return value.value if value.modality in (Modality.TEXT, Modality.JSON) else value.to_json()
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

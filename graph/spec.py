@@ -157,6 +157,8 @@ class NodeSpec(_Model):
     """Base URL of a remote kind."""
     api_key: str | None = None
     """`${NAME}` of the environment variable that holds it; a literal key is refused."""
+    deterministic: bool = False
+    """Whether the same call always gets the same answer: then it is kept and given again without asking the node."""
     system_prompt: str | None = Field(None, max_length=100_000)
     template: str | None = Field(None, max_length=100_000)
     """Instruction wrapped around the request; `{input}` stands for its text."""

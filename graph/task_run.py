@@ -17,7 +17,7 @@ from graph.node import Invoke, closing_stream
 from graph.run import Outcome, RunEvent
 from graph.scope import NOTHING, Scope, parsed, plain
 from graph.task import MAX_ITEMS, Task
-from graph.types import Call, Delta, Modality, Payload, Reply, Usage, json_payload
+from graph.types import Call, Delta, Reply, Usage, json_payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class TaskRun:
             first = (bad[0].error or {}).get("message", bad[0].status)
             message = f"{len(bad)} of {len(parts)} items failed; item {bad[0].index}: {first}"
             error = _described(message, "items_failed")
-        values = [_value(part.reply.payload) if part.status == "ok" and part.reply else None for part in parts]
+        values = [plain(part.reply.payload) if part.status == "ok" and part.reply else None for part in parts]
         reply = Reply(json_payload(values), _usage(parts), "stop", self._task.node, self._task.node)
         lost = bool(parts) and len(bad) == len(parts)
         return Outcome(self._task.id, self._task.node, "failed" if lost else "ok", None if lost else reply, error)
@@ -241,10 +241,6 @@ def lost_needs(task: Task, outcomes: Mapping[str, Outcome]) -> Outcome | None:
 
 def _described(message: str, code: str) -> dict[str, Any]:
     return {"message": message, "code": code, "param": None}
-
-
-def _value(payload: Payload) -> Any:
-    return payload.value if payload.modality is Modality.JSON else plain(payload)
 
 
 def _usage(parts: Iterable[Outcome]) -> Usage | None:

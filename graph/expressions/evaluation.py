@@ -121,6 +121,8 @@ def _binary(sign: str, left: Json, right: Json) -> Json:
         return left + right
     if sign == "+" and isinstance(left, list) and isinstance(right, list):
         return left + right
+    if sign == "+" and isinstance(left, str) is not isinstance(right, str):
+        raise InvalidExpression(f"+: {show(left)} and {show(right)} are not alike: use text() or number()")
     return _arithmetic(sign, number(left, sign), number(right, sign))
 
 

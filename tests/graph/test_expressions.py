@@ -111,7 +111,7 @@ def test_what_cannot_be_read_is_said_with_its_place(text: str, said: str) -> Non
         ("number('1e999')", "no finite number"),
         ("number('1_000')", "text '1_000' is no number"),
         ("!t1.n", "text '5' is neither true nor false: compare it"),
-        ("'a' + 1", "text 'a' is no number"),
+        ("'a' + 1", "text 'a' and 1 are not alike: use text() or number()"),
         ("size(1)", "1 is no text, list or object"),
         ("split('a', '')", "the separator is empty"),
         ("min([])", "the list is empty"),
