@@ -36,7 +36,9 @@ class Placement:
     ) -> None:
         """`ask` and `graph` are lent to nodes that ask other nodes."""
         self._kinds = kinds
-        self._environment = NodeEnvironment(resolve_secrets, settings.allow_private, ask, graph)
+        self._environment = NodeEnvironment(
+            resolve_secrets, settings.allow_private, ask, graph, settings.mcp_commands()
+        )
         self._local: dict[NodeName, _Local] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._handles: dict[NodeName, tuple[str, Any]] = {}

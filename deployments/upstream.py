@@ -206,7 +206,7 @@ class Upstream:
         sent = [(b"content-type", content_type.encode())] if content else []
         sent += [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         if context is not None:
-            sent += _context_headers(context)
+            sent += context_headers(context)
         request = httpx.Request(method, url, headers=sent, stream=httpx.ByteStream(content))
         try:
             response = await self._transport.handle_async_request(request)
@@ -235,7 +235,7 @@ class Upstream:
         await self._transport.aclose()
 
 
-def _context_headers(context: CallContext) -> list[tuple[bytes, bytes]]:
+def context_headers(context: CallContext) -> list[tuple[bytes, bytes]]:
     """Return the caller's trace context and request id, as headers."""
     named = {**context.trace, "x-request-id": context.request_id} if context.request_id else context.trace
     return [(name.encode(), value.encode()) for name, value in named.items() if value.isascii() and value.isprintable()]

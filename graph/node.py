@@ -7,9 +7,9 @@ group `modelyard.kinds`. YAML names a kind; it can never name code.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,6 +39,10 @@ class NodeEnvironment:
     """Asks other nodes, with every policy of the service; only for kinds whose placement is `gateway`."""
     graph: Callable[[], ModelGraph] | None = None
     """All nodes as they are now."""
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Programs that the operator lets nodes start, by the name that YAML may use."""
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What the nodes of one process share, under the name of the kind that put it there."""
 
 
 class Node(Protocol):

@@ -1,7 +1,8 @@
-"""`import openapi`: nodes made from what a service says of itself."""
+"""`import openapi|mcp`: nodes made from what a service says of itself."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from deployments.cli.options import DEFAULT_URL, FAILED, Json, Key, Url
 from deployments.cli.session import connect
 
 if TYPE_CHECKING:
+    from deployments.imports.mcp import Server
     from deployments.imports.report import Imported
 
 Out = Annotated[
@@ -34,6 +36,7 @@ def build_import_app() -> typer.Typer:
     """Return the group of commands that import nodes."""
     app = typer.Typer(no_args_is_help=True, help="Make nodes from what a service says of itself.")
     app.command("openapi")(openapi)
+    app.command("mcp", context_settings={"ignore_unknown_options": True})(mcp)
     return app
 
 
@@ -70,6 +73,63 @@ def openapi(
         write_error(error.message, as_json=as_json, code=error.code, param=error.param)
         raise typer.Exit(FAILED) from error
     finish(imported, out, as_json=as_json, apply=apply, force=force, url=url, key=key)
+
+
+def mcp(
+    target: Annotated[
+        list[str], typer.Argument(metavar="URL|COMMAND", help="Address of the server, or the command that starts it.")
+    ],
+    out: Out = None,
+    prefix: Prefix = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Name of a server that is started by a command.", show_default=False)
+    ] = "",
+    secret: Annotated[
+        str | None,
+        typer.Option("--secret", help="Variable with the bearer token of a server at an address.", show_default=False),
+    ] = None,
+    include: Include = None,
+    apply: Apply = False,
+    force: Force = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Make a node of kind `mcp` of each tool of a Model Context Protocol server.
+
+    A command is started here, to ask for its tools. A service starts it only if it was declared there:
+    `modelyard up --mcp-servers NAME=COMMAND`. Options stand before the command.
+    """
+    import asyncio
+
+    from deployments.imports.mcp import import_mcp, list_tools
+    from graph.errors import ModelyardError
+
+    server = _server(target, name or prefix, secret)
+    try:
+        tools = asyncio.run(list_tools(server))
+    except ModelyardError as error:
+        write_error(error.message, as_json=as_json, code=error.code, param=error.param)
+        raise typer.Exit(FAILED) from error
+    imported = import_mcp(tools, server, prefix=prefix, include=tuple(include or ()))
+    finish(imported, out, as_json=as_json, apply=apply, force=force, url=url, key=key)
+    if server.command and not as_json:
+        declared = f"{server.name}={shlex.join(server.command)}"
+        words = f"the service must be started with --mcp-servers {shlex.quote(declared)}"
+        console(stderr=True).print(styled(words), soft_wrap=True)
+
+
+def _server(target: list[str], name: str, secret: str | None) -> Server:
+    from deployments.imports.mcp import Server
+
+    if target[0].startswith(("http://", "https://")):
+        if len(target) > 1:
+            raise typer.BadParameter(f"{target[1]!r} stands after an address; options stand before it")
+        return Server(endpoint=target[0], api_key=f"${{{secret}}}" if secret else None)
+    command = tuple(shlex.split(target[0])) if len(target) == 1 else tuple(target)
+    if not command:
+        raise typer.BadParameter("is empty: give an address or a command")
+    return Server(name=name.strip("._-") or Path(command[0]).stem, command=command)
 
 
 def finish(

@@ -7,7 +7,6 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -111,7 +110,7 @@ def _help(name: str, field: FieldInfo) -> str:
 def _option_type(annotation: Any) -> Any:
     """Return what typer reads for a field; always optional, so that an absent option leaves the variable its say."""
     if get_origin(annotation) is tuple:
-        return list[Path] | None
+        return list[get_args(annotation)[0]] | None  # type: ignore[misc]
     if get_origin(annotation) is Literal:
         return str | None
     if get_origin(annotation) in (Union, types.UnionType):

@@ -115,4 +115,4 @@ def _canonical(name: str, owner: str) -> str:
 def _telling(name: str, takers: Sequence[Interface]) -> bool:
     if name.rpartition("_")[2] in _IDENTIFIERS and "_" in name:
         return True
-    return name not in _COMMON and len(takers) <= MAX_TAKERS
+    return name not in _COMMON | _IDENTIFIERS and len(takers) <= MAX_TAKERS

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 from urllib.parse import urljoin
 
 from deployments.imports.hints import Interface, feeds, interface, output_fields
 from deployments.imports.names import node_name
-from deployments.imports.report import Imported, Left, Made
+from deployments.imports.report import Imported, Left, Made, with_feeds
 from deployments.imports.request_parts import Inexpressible, RequestParts
 from deployments.imports.schemas import Schemas, Unresolvable
 from deployments.imports.security import add_security
@@ -77,13 +77,8 @@ def import_openapi(document: Mapping[str, Any], source: str, selection: Selectio
     work = _Import(document, source, selection or Selection(), Schemas(document))
     for operation in _operations(work):
         _take(work, operation)
-    hints = feeds(work.interfaces)
-    made = []
-    for item in work.made.values():
-        targets = hints.get(item.spec.name, ())
-        edges = item.spec.edges.model_copy(update={"feeds": targets})
-        made.append(replace(item, spec=item.spec.model_copy(update={"edges": edges})) if targets else item)
-    return Imported(_title(document), tuple(made), tuple(work.left), work.unselected, work.secrets)
+    made = with_feeds(work.made, feeds(work.interfaces))
+    return Imported(_title(document), made, tuple(work.left), work.unselected, work.secrets)
 
 
 def _operations(work: _Import) -> Iterator[_Operation]:

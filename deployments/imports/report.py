@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graph.spec import NodeSpec
+from graph.types import NodeName
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,13 @@ class Imported:
             "not_selected": self.unselected,
             "secrets": dict(self.secrets),
         }
+
+
+def with_feeds(made: Mapping[NodeName, Made], hints: Mapping[NodeName, tuple[NodeName, ...]]) -> tuple[Made, ...]:
+    """Return what was made, with the hints as `feeds` edges."""
+    return tuple(_with(item, hints[name]) if name in hints else item for name, item in made.items())
+
+
+def _with(item: Made, targets: tuple[NodeName, ...]) -> Made:
+    edges = item.spec.edges.model_copy(update={"feeds": targets})
+    return replace(item, spec=item.spec.model_copy(update={"edges": edges}))

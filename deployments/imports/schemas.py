@@ -137,9 +137,7 @@ class Schemas:
         if default is not None and (not argument.admits(default) or (values and default not in values)):
             notes.append(f"its default {_short(default)} does not fit its schema and was left out")
             default = None
-        words = _joined(
-            about or str(merged.get("description") or merged.get("title") or ""), self._shape(merged, type_)
-        )
+        words = _joined(about or str(merged.get("description") or ""), self._shape(merged, type_))
         return argument.model_copy(update={"default": default, "description": words}), notes
 
     def _enum(self, schema: Mapping[str, Any], type_: ArgumentType) -> tuple[list[Any], list[str]]:

@@ -106,6 +106,19 @@ def open_upstream(
     except NodeRejected as error:
         error.node = spec.name
         raise
+    resolved, hidden = resolved_headers(spec, environment, headers, also)
+    tls = base.scheme == "https"
+    transport = AiohttpTransport(guard, connect_s=spec.limits.connect_s, tls=tls, headers=resolved)
+    return Upstream(spec.name, transport, hidden), base
+
+
+def resolved_headers(
+    spec: NodeSpec, environment: NodeEnvironment, headers: Mapping[str, str], also: Iterable[str] = ()
+) -> tuple[dict[str, str], list[str]]:
+    """Return a node's headers with its key and with every secret in place, and the secrets, which no error may show.
+
+    Raises `InvalidSpec` for a secret that is not set or that no header can carry.
+    """
     bearer = {"authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
     given = {**bearer, **headers}
     resolved = {name: environment.secret(value) for name, value in given.items()}
@@ -113,10 +126,7 @@ def open_upstream(
         if not value.isprintable() or not value.isascii():
             raise InvalidSpec([Problem(spec.name, name, "its secret holds characters that a header cannot have")])
     references = [match[0] for value in given.values() for match in SECRET.finditer(value)]
-    hidden = [environment.secret(reference) for reference in {*references, *also}]
-    tls = base.scheme == "https"
-    transport = AiohttpTransport(guard, connect_s=spec.limits.connect_s, tls=tls, headers=resolved)
-    return Upstream(spec.name, transport, hidden), base
+    return resolved, [environment.secret(reference) for reference in {*references, *also}]
 
 
 class UpstreamNode:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from deployments.nodes.embedding import EmbeddingNode
 from deployments.nodes.http import HttpNode
 from deployments.nodes.llama_cpp import LlamaCppNode
+from deployments.nodes.mcp import McpNode
 from deployments.nodes.openai import OpenAINode
 from deployments.nodes.plan import PlanNode
 from deployments.nodes.speech import SpeechNode
@@ -183,6 +184,18 @@ CASES = [
         lambda _: {"params": {"plan": {"tasks": [TASK]}}},
         lambda: ask("Say hello."),
         lambda: [(Call(), "messages"), (ask(" "), "messages")],
+    ),
+    Case(
+        "mcp",
+        McpNode,
+        lambda _: {
+            "endpoint": tiny_upstream.mcp_url(),
+            "arguments": {"city": {"type": "string"}},
+            "params": {"tool": "weather"},
+        },
+        lambda: Call(inputs={"city": json_payload("Ulm")}, operation="tool"),
+        lambda: BAD_TOOL,
+        counts=False,
     ),
 ]
 

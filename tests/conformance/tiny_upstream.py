@@ -1,10 +1,12 @@
-"""A small upstream for the kinds that call one: an OpenAI-compatible chat, and a tool."""
+"""Small upstreams for the kinds that call one: an OpenAI-compatible chat, a tool, and an MCP server."""
 
 from __future__ import annotations
 
 import json
+import socket
 import threading
-from functools import cache
+import time
+from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -59,3 +61,21 @@ def url() -> str:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+@cache
+def mcp_url() -> str:
+    """Start the MCP server, once, and return its address."""
+    import tools_server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    run = partial(tools_server.server.run, "streamable-http", host="127.0.0.1", port=port)
+    threading.Thread(target=run, daemon=True).start()
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    return f"http://127.0.0.1:{port}/mcp"
