@@ -1,11 +1,12 @@
 """Routing over ten to a million described nodes: build, memory, latency, recall against exact search, changes.
 
-    python -m benchmarks.many_nodes [--sizes 10 1000 100000 1000000] [--encoder FOLDER] [--work FOLDER]
+    python -m benchmarks.many_nodes [--sizes 10 1000 100000 1000000] [--encoder FOLDER] [--work FOLDER] [--out FILE]
 
 The nodes are made-up APIs (benchmarks/described_nodes.py), the encoder is a model2vec folder; without one, MiniLM is
 distilled first (a minute). FOLDER of --work keeps the encoder and the catalogue of each size for the next run. Exact
 search is a comparison with every stored vector. A decision is `Router.decide` on a text not seen before: encode,
-search, score the shortlist, decide; `cpu` is the processor time of one, which a busy machine changes less.
+search, score the shortlist, decide; `cpu` is the processor time of one, which a busy machine changes less. FILE of
+--out gets every figure as JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import json
 import os
 import tempfile
 import threading
@@ -35,9 +37,6 @@ from router.scorers.catalogue import SHORTLIST, STRIDE, Catalogue
 from router.scorers.indexed import IndexedScorer
 from router.types import Array, Encoder
 
-WORDS = ("nodes", "build s", "index MB", "process MB", "recall@10", "meant 1st", "meant in list")
-TIMES = ("search p50", "p99", "decision p50", "p99", "cpu", "add p50", "remove p50", "meanwhile decision p50", "p99")
-
 
 class Descriptions:
     """An encoder of nodes' descriptions without their names, which are only numbers here."""
@@ -57,16 +56,20 @@ def main() -> None:
         encoder = Descriptions(StaticEncoder(_encoder(options.encoder, work)))
         encoder.encode(["load"])
         print(f"{encoder.name}, {os.cpu_count()} cores; {options.queries} requests each; times in ms")
-        print(" | ".join((*WORDS, *TIMES)))
+        rows: list[dict[str, float | None]] = []
         for size in options.sizes:
-            print(" | ".join(asyncio.run(_measure(size, encoder, work, options.queries))), flush=True)
+            rows.append(asyncio.run(_measure(size, encoder, work, options.queries)))
+            if len(rows) == 1:
+                print(" | ".join(rows[0]))
+            print(" | ".join("-" if value is None else f"{value:,.4g}" for value in rows[-1].values()), flush=True)
+            if options.out is not None:
+                facts = {"encoder": encoder.name, "cores": os.cpu_count(), "requests": options.queries}
+                options.out.write_text(json.dumps(facts | {"sizes": rows}, indent=1) + "\n")
 
 
-async def _measure(size: int, encoder: Encoder, work: Path, queries: int) -> list[str]:
+async def _measure(size: int, encoder: Encoder, work: Path, queries: int) -> dict[str, float | None]:
     specs = list(_specs(size))
-    began = time.perf_counter()
-    scorer, loaded = _fitted(specs, encoder, work / f"{encoder.name.replace(':', '-')}-{size}")
-    built = f"{time.perf_counter() - began:.1f}" + (" (loaded)" if loaded else "")
+    scorer, built = _fitted(specs, encoder, work / f"{encoder.name.replace(':', '-')}-{size}")
     asked = np.random.default_rng(size).integers(0, size, queries).tolist()
     texts = [f"{made.request(number)} ({place})" for place, number in enumerate(asked)]  # no two alike
     vectors = encoder.encode(texts)
@@ -81,21 +84,14 @@ async def _measure(size: int, encoder: Encoder, work: Path, queries: int) -> lis
     busy = time.process_time()
     decisions = await _decide(router, graph, texts)
     busy = (time.process_time() - busy) / len(texts)
-    changes, meanwhile = await _change(router, scorer.catalogue, graph, texts, size)
+    (added, removed), meanwhile = await _change(router, scorer.catalogue, graph, texts, size)
     await router.aclose()
-    memory = psutil.Process().memory_info().rss
-    return [
-        f"{size:,}",
-        built,
-        f"{scorer.catalogue.memory_bytes / 2**20:.0f}",
-        f"{memory / 2**20:.0f}",
-        *(f"{share:.3f}" for share in (recall, first, listed)),
-        *_percentiles(search),
-        *_percentiles(decisions),
-        f"{busy * 1000:.2f}",
-        *(_percentiles(kind)[0] for kind in changes),
-        *_percentiles(meanwhile),
-    ]
+    row: dict[str, float | None] = {"nodes": size, **built}
+    row |= {"index_mb": scorer.catalogue.memory_bytes / 2**20, "process_mb": psutil.Process().memory_info().rss / 2**20}
+    row |= {"recall_at_10": recall, "meant_first": float(first), "meant_listed": float(listed)}
+    row |= _percentiles("search", search) | _percentiles("decision", decisions) | {"decision_cpu": busy * 1000}
+    row |= _percentiles("add", added) | _percentiles("remove", removed)
+    return row | _percentiles("decision_meanwhile", meanwhile)
 
 
 def _specs(size: int) -> Iterator[NodeSpec]:
@@ -104,12 +100,15 @@ def _specs(size: int) -> Iterator[NodeSpec]:
         yield like.model_copy(update={"name": made.name(number), "description": description})
 
 
-def _fitted(specs: list[NodeSpec], encoder: Encoder, folder: Path) -> tuple[IndexedScorer, bool]:
+def _fitted(specs: list[NodeSpec], encoder: Encoder, folder: Path) -> tuple[IndexedScorer, dict[str, float | None]]:
+    """Return a scorer, and the seconds and processor seconds that making it took, if it was not read from `folder`."""
     if folder.is_dir():
-        return IndexedScorer.load(folder, specs, encoder), True
+        return IndexedScorer.load(folder, specs, encoder), {"build_s": None, "build_cpu_s": None}
+    began, busy = time.perf_counter(), time.process_time()
     scorer = IndexedScorer.fit(specs, encoder)
+    taken = {"build_s": time.perf_counter() - began, "build_cpu_s": time.process_time() - busy}
     scorer.catalogue.save(folder)
-    return scorer, False
+    return scorer, taken
 
 
 def _search(catalogue: Catalogue, vectors: Array) -> tuple[float, list[float]]:
@@ -179,8 +178,8 @@ def _timed(act: object, *arguments: object) -> float:
     return time.perf_counter() - began
 
 
-def _percentiles(seconds: Sequence[float]) -> list[str]:
-    return [f"{np.percentile(seconds, share) * 1000:.2f}" for share in (50, 99)]
+def _percentiles(what: str, seconds: Sequence[float]) -> dict[str, float | None]:
+    return {f"{what}_p{share}": float(np.percentile(seconds, share)) * 1000 for share in (50, 99)}
 
 
 def _encoder(given: Path | None, work: Path) -> Path:
@@ -199,6 +198,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 1000, 100_000, 1_000_000])
     parser.add_argument("--encoder", type=Path, default=None)
     parser.add_argument("--work", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--queries", type=int, default=300)
     return parser.parse_args()
 

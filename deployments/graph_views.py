@@ -25,12 +25,16 @@ def describe(spec: NodeSpec) -> dict[str, Any]:
 
 
 def to_json(graph: ModelGraph) -> dict[str, Any]:
-    """Return nodes and edges; `declared` tells edges of the YAML from those that modalities alone make."""
+    """Return nodes and edges; `declared` tells edges of the YAML from those that modalities alone make.
+
+    `implied` counts the latter, and says whether `edges` lists them: of large graphs there are too many.
+    """
     edges = [
         {"source": source, "target": target, "kind": kind, "declared": data["declared"]}
         for source, target, kind, data in graph.network.edges(keys=True, data=True)
     ]
-    return {"nodes": [describe(spec) for spec in graph], "edges": edges}
+    implied = {"edges": graph.feeds.implied, "listed": graph.lists_implied}
+    return {"nodes": [describe(spec) for spec in graph], "edges": edges, "implied": implied}
 
 
 def _declared(graph: ModelGraph) -> list[tuple[str, str, str]]:

@@ -114,6 +114,23 @@ class Feeds:
         return () if found is None else (found,)
 
     @cached_property
+    def implied(self) -> int:
+        """How many edges modalities alone make, from every node to all others that accept what it produces."""
+        kinds = {kind: len(names) for kind, names in self._alike.items()}
+        pairs = sum(
+            many * (others - (giver == taker))
+            for giver, many in kinds.items()
+            for taker, others in kinds.items()
+            if giver[2] & taker[1]
+        )
+        return pairs - sum(
+            self._specs[name].produces & self._specs[target].accepts != frozenset()
+            for target, names in self._declaring_to.items()
+            for name in set(names) - {target}
+            if target in self._specs
+        )
+
+    @cached_property
     def _alike(self) -> dict[_Kind, tuple[NodeName, ...]]:
         groups: dict[_Kind, list[NodeName]] = {}
         for spec in self._specs.values():

@@ -18,6 +18,8 @@ from graph.types import Modality, NodeName
 
 EdgeKind: TypeAlias = Literal["feeds", "fallback", "escalates"]
 EDGE_KINDS: tuple[EdgeKind, ...] = ("feeds", "fallback", "escalates")
+LISTED_MAX = 10_000
+"""Edges that modalities alone make, up to which each is written down: they grow with the square of the nodes."""
 
 
 class ModelGraph:
@@ -67,7 +69,11 @@ class ModelGraph:
 
     @cached_property
     def network(self) -> nx.MultiDiGraph:
-        """The same graph for networkx: node attribute `spec`, edge key `kind`, edge attribute `declared`."""
+        """The same graph for networkx: node attribute `spec`, edge key `kind`, edge attribute `declared`.
+
+        It holds every declared edge, and the `feeds` edges that modalities alone make as long as there are at most
+        `LISTED_MAX` (`lists_implied`). Paths and checks know them all, listed or not.
+        """
         network = nx.MultiDiGraph()
         for spec in self:
             network.add_node(spec.name, spec=spec)
@@ -76,11 +82,16 @@ class ModelGraph:
                 for target in getattr(spec.edges, kind):
                     if target in self._specs:
                         network.add_edge(spec.name, target, key=kind, declared=True)
-            for other in self:
+            for other in self if self.lists_implied else ():
                 if other.name != spec.name and spec.produces & other.accepts:
                     if not network.has_edge(spec.name, other.name, key="feeds"):
                         network.add_edge(spec.name, other.name, key="feeds", declared=False)
         return network
+
+    @property
+    def lists_implied(self) -> bool:
+        """Whether `network` holds the edges that modalities alone make; `feeds.implied` says how many there are."""
+        return self.feeds.implied <= LISTED_MAX
 
     def path(self, source: NodeName, target: NodeName) -> tuple[NodeName, ...] | None:
         """Return the shortest way along `feeds` edges, declared ones first; None if there is none."""
@@ -98,7 +109,8 @@ class ModelGraph:
             for kind in EDGE_KINDS:
                 for target in getattr(spec.edges, kind):
                     if target not in self._specs:
-                        message = f"no node is called {target!r}; there is {', '.join(sorted(self._specs))}"
+                        known = ", ".join(nsmallest(20, self._specs))
+                        message = f"no node is called {target!r}; there is {known}"
                         found.append(Problem(spec.name, f"edges.{kind}", message))
         defaults = [spec.name for spec in self if spec.default]
         if len(defaults) > 1:

@@ -37,6 +37,7 @@ class _LazyEncoder:
     """Loads its model once, when first asked, and encodes in chunks, one thread at a time."""
 
     name = ""
+    chunk = CHUNK
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,8 +46,8 @@ class _LazyEncoder:
     def encode(self, texts: Sequence[str]) -> Array:
         """Return (texts, dimensions), each row of length 1."""
         rows = []
-        for start in range(0, max(len(texts), 1), CHUNK):
-            chunk = [shorten(text) for text in texts[start : start + CHUNK]]
+        for start in range(0, max(len(texts), 1), self.chunk):
+            chunk = [shorten(text) for text in texts[start : start + self.chunk]]
             with self._lock:
                 if self._model is None:
                     self._model = self._load()
@@ -128,6 +129,8 @@ class OnnxEncoder(_LazyEncoder):
 
 class StaticEncoder(_LazyEncoder):
     """A model2vec folder: the mean of static token vectors. Microseconds a text, at some loss of accuracy."""
+
+    chunk = 512  # still only milliseconds
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -105,10 +105,10 @@ async def show_graph(request: Request) -> Response:
     graph = gateway_of(request).snapshot.graph
     accept = request.headers.get("accept", "")
     if "mermaid" in accept:
-        return PlainTextResponse(to_mermaid(graph), media_type="text/vnd.mermaid")
+        return PlainTextResponse(await asyncio.to_thread(to_mermaid, graph), media_type="text/vnd.mermaid")
     if "graphviz" in accept:
-        return PlainTextResponse(to_dot(graph), media_type="text/vnd.graphviz")
-    return JSONResponse(to_json(graph))
+        return PlainTextResponse(await asyncio.to_thread(to_dot, graph), media_type="text/vnd.graphviz")
+    return JSONResponse(await asyncio.to_thread(to_json, graph))
 
 
 def _read(body: bytes, name: str, request: Request) -> NodeSpec:

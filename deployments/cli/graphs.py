@@ -68,7 +68,8 @@ def write_graph(out: Console, graph: Mapping[str, Any]) -> None:
     ]
     write_table(out, ("node", "kind", "accepts", "produces", "description"), rows)
     edges = [edge for edge in graph.get("edges") or () if isinstance(edge, Mapping)]
-    if not edges:
+    implied = graph.get("implied") or {}
+    if not edges and not implied.get("edges"):
         return
     if not out.is_terminal:
         out.print()
@@ -83,6 +84,7 @@ def write_graph(out: Console, graph: Mapping[str, Any]) -> None:
     ]
     if links:
         write_table(out, ("from", "edge", "to"), links)
-    if others := len(edges) - len(links):
-        text = f"{others} more feeds edge{'s' * (others != 1)} by modality alone; --json lists them"
+    if others := implied.get("edges", len(edges) - len(links)):
+        where = "--json lists them" if implied.get("listed", True) else "too many to list"
+        text = f"{others:,} more feeds edge{'s' * (others != 1)} by modality alone; {where}"
         out.print(styled(text, "dim"), soft_wrap=True)

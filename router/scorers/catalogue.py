@@ -14,7 +14,7 @@ import numpy as np
 
 from graph.spec import NodeSpec
 from graph.types import Modality, NodeName
-from router.index import NO_KEY, Storage, VectorIndex
+from router.index import NO_KEY, VectorIndex
 from router.scorers.evidence import CENTROID, DESCRIPTION, KINDS, NEAREST, NEAREST_MAX, spread
 from router.scorers.head import node_text
 from router.types import Array, Encoder
@@ -67,9 +67,8 @@ class Shortlist:
 class Catalogue:
     """Very many nodes. `update` may run in one thread while others ask for shortlists."""
 
-    def __init__(self, encoder: Encoder, storage: Storage = "f16") -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._storage: Storage = storage
         self._changing = threading.Lock()
         self._entries: dict[NodeName, _Entry] = {}
         self._names: dict[int, NodeName] = {}
@@ -135,7 +134,6 @@ class Catalogue:
                 np.save(file, np.array([own.total for own in self._examples.values()], dtype=np.float32))
             card = {
                 "encoder": self._encoder.name,
-                "storage": self._storage,
                 "next": self._next,
                 "intakes": [[is_tool, sorted(accepts)] for is_tool, accepts in intakes],
                 "examples": [[number, own.count] for number, own in self._examples.items()],
@@ -155,7 +153,7 @@ class Catalogue:
             with (folder / NODES).open(encoding="utf-8") as file:
                 card = json.loads(file.readline())
                 rows = [json.loads(line) for line in file]
-            made = cls(encoder, card["storage"])
+            made = cls(encoder)
             made._next = card["next"]
             intakes = [(is_tool, frozenset(map(Modality, accepts))) for is_tool, accepts in card["intakes"]]
             made._entries = {name: _Entry(number, lesson, intakes[place]) for name, number, lesson, place in rows}
@@ -199,7 +197,7 @@ class Catalogue:
                 self._drop(old)
             self._entries[spec.name] = entry
         for intake, own_keys in keys.items():
-            index = self._indexes.setdefault(intake, VectorIndex(vectors.shape[1], self._storage))
+            index = self._indexes.setdefault(intake, VectorIndex(vectors.shape[1]))
             index.add(np.array(own_keys), vectors[rows[intake]])
 
     def _drop(self, entry: _Entry) -> None:

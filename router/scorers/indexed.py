@@ -12,7 +12,6 @@ import numpy as np
 from graph.spec import NodeSpec
 from graph.types import NodeName
 from router.calibration import Scope, fit_blend, fit_scope, prior_scope, softmax
-from router.index import Storage
 from router.scorers.catalogue import Catalogue, Shortlist
 from router.scorers.evidence import CENTROID, KINDS, NEAREST, NEIGHBOURS, spread
 from router.scorers.head import GENERIC, HIDDEN, PRIOR, PRIOR_INSIDE, SCOPE_MIN
@@ -49,9 +48,9 @@ class IndexedScorer:
     strategy: str = "indexed"
 
     @classmethod
-    def fit(cls, specs: Sequence[NodeSpec], encoder: Encoder, storage: Storage = "f16") -> IndexedScorer:
+    def fit(cls, specs: Sequence[NodeSpec], encoder: Encoder) -> IndexedScorer:
         """Learn nodes from descriptions and whatever examples there are. Deterministic."""
-        return cls(Catalogue(encoder, storage), encoder, None).refit(specs)
+        return cls(Catalogue(encoder), encoder, None).refit(specs)
 
     @classmethod
     def load(cls, folder: Path, specs: Sequence[NodeSpec], encoder: Encoder) -> IndexedScorer:

@@ -84,3 +84,21 @@ def test_a_search_among_many_alike_nodes_looks_at_a_few() -> None:
     assert graph.path("speech", "n7") == ("speech", "n7") and graph.path("n7", "speech") is None
     assert graph.feeds.carry(Modality.AUDIO, "n9") == ("speech",)
     assert len(looked_at) < 30
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(graphs())
+def test_edges_that_modalities_make_are_counted_without_being_written_down(graph: ModelGraph) -> None:
+    written = [data["declared"] for *_, key, data in graph.network.edges(keys=True, data=True) if key == "feeds"]
+    assert graph.feeds.implied == written.count(False)
+
+
+def test_a_large_graph_writes_down_its_declared_edges_only() -> None:
+    many = [NodeSpec(name=f"n{index}", kind="k", description="x") for index in range(1000)]
+    declared = NodeSpec(name="first", kind="k", description="x", edges={"feeds": ["n7"], "fallback": ["n8"]})
+    graph = ModelGraph([*many, declared])
+    assert not graph.lists_implied and graph.feeds.implied == 1001 * 1000 - 1
+    assert sorted(graph.network.edges(keys=True)) == [("first", "n7", "feeds"), ("first", "n8", "fallback")]
+    assert graph.path("n1", "n999") == ("n1", "n999")
+    small = graph.without(*(spec.name for spec in many[20:]))
+    assert small.lists_implied and small.network.number_of_edges() == 21 * 20 + 1

@@ -186,6 +186,7 @@ async def test_the_graph_in_three_forms(start: Start) -> None:
     graph = (await service.http.get("/v1/graph")).json()
     assert {node["name"] for node in graph["nodes"]} == {"law", "general"}
     assert {"source": "law", "target": "general", "kind": "fallback", "declared": True} in graph["edges"]
+    assert graph["implied"] == {"edges": 2, "listed": True}
     mermaid = await service.http.get("/v1/graph", headers={"accept": "text/vnd.mermaid"})
     assert mermaid.text.startswith("flowchart LR") and "|fallback|" in mermaid.text
     dot = await service.http.get("/v1/graph", headers={"accept": "text/vnd.graphviz"})
