@@ -113,12 +113,12 @@ class Orchestrator:
         self._on_decided(call, decision)
         return decision
 
-    async def plan(self, call: Call) -> Plan:
-        """Make a plan for a call, without running it; the graph has accepted it."""
+    async def plan(self, call: Call, avoid: frozenset[NodeName] = frozenset()) -> Plan:
+        """Make a plan for a call, without running it; the graph has accepted it. Nodes to `avoid` are not in it."""
         span = otel.plan_span(self._planner.name, parent=call.context.trace)
         with otel.recorded(span):
             self._require_nodes()
-            graph = self._snapshot().graph.without(*self._snapshot().unavailable)
+            graph = self._snapshot().graph.without(*self._snapshot().unavailable, *avoid)
             within = call.with_context(trace=otel.carrier(span) or call.context.trace)
             plan = await self._planner.plan(within, graph)
             graph.check(plan)

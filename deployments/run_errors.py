@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from graph import errors
+from graph.expressions.syntax import InvalidExpression
 from graph.types import Json
 
 Described: TypeAlias = dict[str, Json]
@@ -17,6 +18,7 @@ _BY_CODE: Mapping[str, type[errors.ModelyardError]] = {
         errors.ModelyardError, errors.InvalidRequest, errors.UnsupportedParameter, errors.ContextTooLong,
         errors.PayloadTooLarge, errors.NodeNotFound, errors.NoNodeFits, errors.ContentRefused, errors.Overloaded,
         errors.NodeFailed, errors.NodeUnreachable, errors.NodeUnavailable, errors.NodeRejected, errors.StreamBroken,
+        InvalidExpression,
     )
 }  # fmt: skip
 

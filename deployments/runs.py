@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
 from opentelemetry.trace import Span
 
+from deployments.replanning import MakePlan, plan_rest, prepared
 from deployments.run_errors import Described
 from deployments.run_events import EventWriter
 from graph import telemetry as otel
@@ -20,8 +21,10 @@ from graph.journal import Orphan, RunJournal, RunRecord
 from graph.model_graph import ModelGraph
 from graph.node import Invoke
 from graph.plan import Plan
+from graph.replan import to_avoid, unhandled
 from graph.run import Outcome, RunEvent, RunResult, RunStatus
-from graph.types import Call
+from graph.run_options import RunOptions
+from graph.types import Call, NodeName
 
 log = logging.getLogger("modelyard.runs")
 
@@ -29,8 +32,6 @@ POLL_S = 0.25
 """How often a run that another process works on is looked at."""
 RENEW_S = 5.0
 """How often leases are renewed, and runs of dead processes are looked for."""
-
-MakePlan = Callable[[Call], Awaitable[Plan]]
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class _Work:
     id: str
     call: Call
     plan: Plan | None
+    options: RunOptions
     trace: dict[str, str]
     done: tuple[Outcome, ...] | None
     """Outcomes that another process left behind; None for a new run."""
@@ -93,21 +95,28 @@ class Runs:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def start(self, call: Call, plan: Plan | None = None, *, span: Span) -> str:
+    async def start(
+        self,
+        call: Call,
+        plan: Plan | None = None,
+        *,
+        span: Span,
+        options: RunOptions | None = None,
+    ) -> str:
         """Journal a run, begin it, and return its id. Raises `Overloaded` when as many as may be are in progress."""
-        if plan is not None:
-            self._graph().check(plan)
+        options = options or RunOptions()
+        plan, limit = prepared(plan, options, call, self._graph())
         if self._room() <= 0:
             raise Overloaded(f"{self._max_runs} runs are in progress here, the most there may be (max_runs)")
         id = f"run_{uuid.uuid4().hex}"
-        deadline = min(call.context.deadline or float("inf"), time.time() + self._limits.total_s)
+        deadline = min(call.context.deadline or float("inf"), time.time() + min(limit, self._limits.total_s))
         call = call.with_context(deadline=deadline)
         self._accepting += 1
         try:
-            await self._journal.accept(id, call, plan, otel.trace_id(span))
+            await self._journal.accept(id, call, plan, otel.trace_id(span), options)
         finally:
             self._accepting -= 1
-        self._begin(_Work(id, call, plan, otel.carrier(span), None, EventWriter(self._journal, id)))
+        self._begin(_Work(id, call, plan, options, otel.carrier(span), None, EventWriter(self._journal, id)))
         return id
 
     def _room(self) -> int:
@@ -177,7 +186,8 @@ class Runs:
         id, call = orphan.record.id, replace(orphan.call, resets=True)
         log.warning("taking over run %s, whose process died", id)
         writer = EventWriter(self._journal, id)
-        self._begin(_Work(id, call, orphan.record.plan, {}, (*orphan.record.outcomes, *orphan.record.parts), writer))
+        known = (*orphan.record.outcomes, *orphan.record.parts)
+        self._begin(_Work(id, call, orphan.record.plan, orphan.record.options, {}, known, writer))
 
     def _ended(self, work: _Work) -> None:
         if self._works.get(work.id) is work:
@@ -210,19 +220,33 @@ class Runs:
         """Plan and run; return the status, or None if another process has taken the run over."""
         id, plan = work.id, work.plan
         if plan is None:
-            plan = await self._make_plan(call)
+            plan = work.options.apply(await self._make_plan(call, frozenset()))
+            self._graph().check(plan)
             await self._journal.planned(id, plan)
         if work.done is None or not await self._journal.events(id):
             await work.writer.write(RunEvent("planned", {"plan": plan.to_json()}))
-        result = await execute(
-            plan,
-            self._invoke,
-            graph=self._graph(),
-            request=call,
-            on_event=lambda event: self._observe(id, work.writer, event),
-            limits=self._limits,
-            done=work.done,
-        )
+        done, avoid = work.done, frozenset[NodeName]()
+        while True:
+            result = await execute(
+                plan,
+                self._invoke,
+                graph=self._graph(),
+                request=call,
+                on_event=lambda event: self._observe(id, work.writer, event),
+                limits=self._limits,
+                done=done,
+            )
+            failures = unhandled(plan, result.outcomes) if plan.replan else ()
+            avoid |= to_avoid(plan, failures)
+            rest = await plan_rest(self._make_plan, self._graph(), call, plan, result, avoid) if failures else None
+            if rest is None:
+                break
+            # What was paid for outcomes that the new plan has no place for still counts.
+            done = tuple({outcome.task: outcome for outcome in (*(done or ()), *result.outcomes)}.values())
+            plan = rest
+            await self._journal.planned(id, plan)
+            because = {outcome.task: dict(outcome.error or {}) for outcome in failures}
+            await work.writer.write(RunEvent("planned", {"plan": plan.to_json(), "because": because}))
         return result.status if await self._finish(work, result.status, result.output, _first_error(result)) else None
 
     async def _observe(self, id: str, writer: EventWriter, event: RunEvent) -> None:

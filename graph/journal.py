@@ -13,12 +13,14 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from graph.errors import RunNotFound
 from graph.plan import Plan
 from graph.run import Outcome, RunEvent, RunResult, RunStatus
+from graph.run_options import RunOptions
+from graph.run_record import Orphan as Orphan
+from graph.run_record import RunRecord as RunRecord
 from graph.stores.base import StateStore
 from graph.types import Call, Json
 
@@ -28,36 +30,6 @@ INDEX_KEEP = 10_000
 Numbered: TypeAlias = list[tuple[int, RunEvent]]
 """Events with their ids."""
 _RUNS, _CALLS, _LEASES, _INDEX = "runs", "run-calls", "run-leases", "run-index"
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """What the journal knows of one run."""
-
-    id: str
-    status: RunStatus
-    plan: Plan | None
-    """None until it is planned, and for a call that goes to one node."""
-    outcomes: tuple[Outcome, ...]
-    """Of the tasks that have ended, in the order in which they did."""
-    parts: tuple[Outcome, ...]
-    """Of items and iterations, also of tasks that have not ended."""
-    output: str | None
-    error: Mapping[str, Json] | None
-    trace_id: str | None
-    deadline: float | None
-    """When nobody waits for it any more, whoever works on it."""
-    created_at: float
-    ended_at: float | None
-    """Seconds since the epoch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Orphan:
-    """An unfinished run that was taken over, with the call that it answers, which may hold megabytes."""
-
-    record: RunRecord
-    call: Call
 
 
 class RunJournal:
@@ -87,8 +59,15 @@ class RunJournal:
         """Ids of the runs in progress whose lease this owner holds."""
         return frozenset(self._held)
 
-    async def accept(self, id: str, call: Call, plan: Plan | None = None, trace_id: str | None = None) -> None:
-        """Write a run down, before anything of it starts."""
+    async def accept(
+        self,
+        id: str,
+        call: Call,
+        plan: Plan | None = None,
+        trace_id: str | None = None,
+        options: RunOptions | None = None,
+    ) -> None:
+        """Write a run down, before anything of it starts. `options` hold for the plan if it is made later."""
         lease = self._new_lease()
         # The head comes last: once it can be read, everything else of the run can be, too.
         await asyncio.gather(
@@ -101,6 +80,7 @@ class RunJournal:
             "output": None,
             "error": None,
             "trace_id": trace_id,
+            "options": (options or RunOptions()).to_json(),
             "deadline": call.context.deadline,
             "created_at": self._clock(),
             "ended_at": None,
@@ -164,6 +144,7 @@ class RunJournal:
             head["output"],
             head["error"],
             head["trace_id"],
+            RunOptions.from_json(head["options"]) if head.get("options") else RunOptions(),
             head.get("deadline"),
             head["created_at"],
             head["ended_at"],

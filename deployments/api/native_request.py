@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from deployments.api.chat_request import ChatMessage, ChatRequest, Messages
-from graph.plan import Plan
+from deployments.api.plan_schema import PLAN
+from graph.budget import Budget
+from graph.errors import InvalidRequest
+from graph.plan import MAX_REPLANS, Plan
+from graph.run_options import RunOptions
+from graph.template import Template
 from graph.types import Call
 
 MAX_MESSAGES = 1000
@@ -35,10 +40,49 @@ class NativeRequest(BaseModel):
         return ChatRequest(messages=messages).to_call()
 
 
+class BudgetForm(BaseModel):
+    """Bounds on a run; each may be left out."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    calls: int | None = Field(None, ge=1)
+    tokens: int | None = Field(None, ge=1)
+    cost: float | None = Field(None, gt=0)
+    deadline_s: float | None = Field(None, gt=0)
+
+
+class ComposeForm(BaseModel):
+    """`{"node": NAME}`: a chat node writes the answer. `{"template": TEXT}`: outputs are put into a text."""
+
+    model_config = ConfigDict(extra="forbid")
+    node: str | None = None
+    template: str | dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> ComposeForm:
+        if (self.node is None) == (self.template is None):
+            raise ValueError("give either 'node' (a chat node) or 'template' (a text)")
+        return self
+
+
 class RunRequest(NativeRequest):
     """`NativeRequest`, and optionally the plan to run instead of making one."""
 
-    plan: dict[str, Any] | None = None
+    plan: Annotated[dict[str, Any], WithJsonSchema(PLAN)] | None = None
+    """The plan to run; without one the request is planned."""
+    budget: BudgetForm | None = None
+    """What the run may take; what is left is skipped when it is exceeded."""
+    replan: int | None = Field(None, ge=0, le=MAX_REPLANS)
+    """How often the rest may be planned anew after a task failed; finished tasks are kept."""
+    compose: ComposeForm | None = None
+    """Who writes the answer; by default it is the outputs of the plan's last tasks."""
+
+    def to_options(self) -> RunOptions:
+        """Return what is wanted beside the plan."""
+        budget = Budget(**self.budget.model_dump()) if self.budget else None
+        template, wrong = Template.read(self.compose.template if self.compose else None)
+        if wrong:
+            raise InvalidRequest(f"compose.template: {wrong[0].message}", param="compose.template")
+        return RunOptions(budget, self.replan, self.compose.node if self.compose else None, template)
 
     def to_plan(self) -> Plan | None:
         """Return the given plan, validated on its own."""

@@ -19,6 +19,7 @@ from deployments.api.preferences import preferring
 from deployments.api.state import exchange_of, gateway_of, identified
 from deployments.json_response import JSONResponse
 from deployments.runs import Runs
+from graph.composition import citations
 from graph.errors import InvalidRequest
 from graph.journal import RunRecord
 
@@ -52,7 +53,8 @@ async def start_run(body: RunRequest, request: Request) -> Response:
     """Plan a request, or take the plan given, and run it. Answers at once; the run is already journaled."""
     exchange = exchange_of(request)
     call = replace(identified(body.to_call(), request), resets=True)  # events can say that text is void
-    id = await gateway_of(request).runs.start(call, body.to_plan(), span=exchange.span)
+    runs, plan, options = gateway_of(request).runs, body.to_plan(), body.to_options()
+    id = await runs.start(call, plan, span=exchange.span, options=options)
     exchange.headers["x-modelyard-run"] = id
     exchange.headers["location"] = f"/v1/runs/{id}"
     return JSONResponse({"id": id, "status": "running"}, 202)
@@ -90,17 +92,26 @@ async def follow_run(
 def _run(record: RunRecord) -> dict[str, Any]:
     outcomes = {outcome.task: outcome.to_json() for outcome in record.outcomes}
     order = [task.id for task in record.plan.tasks] if record.plan else []
+    replaced = [outcome for task, outcome in outcomes.items() if task not in order]
     return {
         "id": record.id,
         "status": record.status,
         "plan": record.plan.to_json() if record.plan else None,
         "outcomes": [outcomes[task] for task in order if task in outcomes],
+        **({"replaced": replaced} if replaced and order else {}),
+        **_cited(record),
         "output": record.output,
         "error": record.error,
         "trace_id": record.trace_id,
         "created_at": record.created_at,
         "ended_at": record.ended_at,
     }
+
+
+def _cited(record: RunRecord) -> dict[str, Any]:
+    """Return the tasks that a written answer cites, if a node wrote it."""
+    writers = [task for task in record.plan.tasks if task.composes] if record.plan else []
+    return {"citations": list(citations(record.output or "", writers[-1].composes))} if writers else {}
 
 
 async def _events(runs: Runs, id: str, after: int) -> AsyncIterator[bytes]:

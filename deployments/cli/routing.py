@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -78,6 +78,8 @@ def write_decision(out: Console, decision: Mapping[str, Any]) -> None:
 def write_plan(out: Console, plan: Mapping[str, Any]) -> None:
     """Write a plan as a tree: a task hangs under the last task that it waits for."""
     out.print(plan_tree(plan))
+    for name, value in (plan.get("budget") or {}).items():
+        out.print(styled(f"budget: {name} {value}", "dim"))
     for question in plan.get("missing") or ():
         out.print(styled(f"missing: {question}", "yellow"), soft_wrap=True)
 
@@ -98,20 +100,34 @@ def plan_tree(plan: Mapping[str, Any], notes: Mapping[str, Text] | None = None) 
             id = str(task.get("id"))
             parent = next((branches[need] for need in reversed(needs[id]) if need in branches), tree)
             branches[id] = parent.add(_task_label(task, needs[id], plan.get("output"), (notes or {}).get(id)))
-            for name, value in (task.get("arguments") or {}).items():
+            for name, value in [*_forms(task), *(task.get("arguments") or {}).items()]:
                 branches[id].add(Text.assemble((f"{clean(name)}: ", "dim"), argument_text(value)))
         pending = [task for task in pending if str(task.get("id")) not in branches]
     return tree
 
 
 def argument_text(value: Any) -> Text:
-    """Return an argument on one line; a reference as an arrow to its task."""
-    if isinstance(value, Mapping) and set(value) == {"$ref"}:
-        return styled(f"<- {value['$ref']}", "cyan")
+    """Return an argument on one line; a reference or an expression as an arrow to its task."""
+    if isinstance(value, Mapping) and set(value) in ({"$ref"}, {"$expr"}):
+        return styled(f"<- {next(iter(value.values()))}", "cyan")
     if isinstance(value, list):
         return Text(", ").join(argument_text(item) for item in value)
     shown = " ".join(clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).split())
     return Text(shown if len(shown) <= 200 else f"{shown[:199]}…")
+
+
+def _forms(task: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what a task has beside its arguments, as people read it."""
+    if task.get("when"):
+        yield "when", {"$expr": task["when"]}
+    if isinstance(found := task.get("map"), Mapping):
+        yield f"for each item, {found.get('parallel')} at a time, of", found.get("over")
+    if isinstance(found := task.get("repeat"), Mapping):
+        yield f"again, {found.get('max')} times at most, until", {"$expr": found.get("until")}
+    if task.get("expect"):
+        yield "expect", {"$expr": task["expect"]}
+    if task.get("composes"):
+        yield "writes the answer from", ", ".join(map(str, task["composes"]))
 
 
 def probability_bar(probability: float) -> Text:

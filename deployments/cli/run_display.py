@@ -25,6 +25,9 @@ class _TaskState:
     started: float | None = None
     seconds: float | None = None
     error: str = ""
+    items: int = 0
+    """Items and iterations that have ended."""
+    cached: bool = False
 
 
 class RunDisplay:
@@ -57,11 +60,17 @@ class RunDisplay:
         id = str(data.get("task", ""))
         if type == "planned":
             self._plan = data.get("plan") or data
-            self._tasks = {str(task.get("id")): _TaskState() for task in self._plan.get("tasks") or ()}
-            self._line(f"planned {len(self._tasks)} task{'s' * (len(self._tasks) != 1)}")
+            known = self._tasks  # a plan for the rest keeps what is finished
+            ids = [str(task.get("id")) for task in self._plan.get("tasks") or ()]
+            self._tasks = {id: known.get(id, _TaskState()) for id in ids}
+            again = f" anew, because {', '.join(data['because'])} failed" if data.get("because") else ""
+            self._line(f"planned {len(self._tasks)} task{'s' * (len(self._tasks) != 1)}{again}")
         elif type == "task.started":
             self._tasks[id] = _TaskState("running", self._clock())
             self._line(f"{id} {data.get('node')} running")
+        elif type == "task.item":
+            self._tasks.setdefault(id, _TaskState("running")).items += 1
+            self._line(f"{id}[{data.get('index')}] {data.get('node')} {data.get('status')}")
         elif type in ("task.finished", "task.skipped"):
             self._end(id, data)
         elif type == "output.delta":
@@ -79,10 +88,12 @@ class RunDisplay:
         state.seconds = _seconds(data)
         if state.seconds is None and state.started is not None:
             state.seconds = self._clock() - state.started
+        state.cached = bool(data.get("cached"))
         error = data.get("error")
         state.error = str(error.get("message", "")) if isinstance(error, Mapping) else ""
         took = f" in {state.seconds:.1f} s" if state.seconds is not None else ""
-        self._line(f"{id} {data.get('node')} {state.status}{took}{': ' + state.error if state.error else ''}")
+        why = f": {state.error}" if state.error else ""
+        self._line(f"{id} {data.get('node')} {state.status}{took}{', cached' * state.cached}{why}")
 
     def _tree(self) -> RenderableType:
         if not self._tasks:
@@ -95,7 +106,10 @@ class RunDisplay:
         if seconds is None and state.started is not None:
             seconds = self._clock() - state.started
         took = f" {seconds:.1f} s" if seconds is not None else ""
-        note = Text(f"{ICONS.get(state.status, '?')} {state.status}{took}", style=STATE_STYLES.get(state.status, ""))
+        more = f", {state.items} items" * bool(state.items) + ", cached" * state.cached
+        note = Text(
+            f"{ICONS.get(state.status, '?')} {state.status}{took}{more}", style=STATE_STYLES.get(state.status, "")
+        )
         return note.append(f"  {clean(state.error)}", style="red") if state.error else note
 
     def _line(self, text: str) -> None:

@@ -26,12 +26,26 @@ PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="Run this plan (what `modelyard plan --json` printed); - reads it.")
 ]
 
+Compose = Annotated[
+    str | None, typer.Option("--compose", metavar="NODE", help="Chat node that writes the answer from all outcomes.")
+]
+Replan = Annotated[
+    int | None, typer.Option("--replan", min=0, max=5, help="How often the rest is planned anew after a failure.")
+]
+BudgetText = Annotated[
+    list[str] | None,
+    typer.Option("--budget", metavar="NAME=N", help="What the run may take: calls, tokens, cost or deadline_s."),
+]
+
 
 def run(
     text: OptionalText = None,
     audio: Audio = None,
     image: Image = None,
     plan: PlanFile = None,
+    compose: Compose = None,
+    replan: Replan = None,
+    budget: BudgetText = None,
     url: Url = DEFAULT_URL,
     key: Key = None,
     as_json: Json = False,
@@ -41,7 +55,7 @@ def run(
     The tasks are shown on standard error as they run; standard output carries the answer alone. Exits with 1 if
     the run failed; a partial answer is printed, and what is missing is said on standard error.
     """
-    request = _request(text, audio, image, plan)
+    request = _request(text, audio, image, plan) | _wishes(compose, replan, budget)
     with connect(url, key, as_json) as client:
         id = client.start_run(request)
         try:
@@ -62,6 +76,19 @@ def _request(text: str | None, audio: Audio, image: Image, plan: Path | None) ->
         raise typer.BadParameter("is missing; say what is asked, or give a --plan", param_hint="TEXT")
     asked = build_request(text or "", audio, image) if text is not None or audio or image else {}
     return asked | ({"plan": _read_plan(plan)} if plan is not None else {})
+
+
+def _wishes(compose: str | None, replan: int | None, budget: list[str] | None) -> dict[str, Any]:
+    bounds: dict[str, float] = {}
+    for item in budget or ():
+        name, _, value = item.partition("=")
+        try:
+            bounds[name] = int(value) if value.isdigit() else float(value)
+        except ValueError:
+            message = f"{item!r} is not NAME=NUMBER; names are calls, tokens, cost and deadline_s"
+            raise typer.BadParameter(message, param_hint="--budget") from None
+    found = {"compose": {"node": compose} if compose else None, "replan": replan, "budget": bounds or None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _read_plan(path: Path) -> Any:

@@ -15,7 +15,7 @@ evaluated (`sources`): that makes the edges of a plan.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -91,6 +91,22 @@ class Expression:
 
     def __str__(self) -> str:
         return self.text
+
+    def renamed(self, names: Mapping[str, str]) -> Expression:
+        """Return the same expression with other names of its sources."""
+        if not self.sources & names.keys():
+            return self
+        made, place, before = list[str](), 0, ["", ""]
+        for kind, value, at in _tokens(self.text):
+            named = kind == "name" and before[-1] != "." and not self.text[at + len(value) :].lstrip().startswith("(")
+            quoted = kind == "text" and before == [TASKS, "["]
+            old = value if named else _ESCAPE.sub(_unescape, value[1:-1]) if quoted else ""
+            if old in names:
+                new = f"'{names[old]}'" if quoted else f"{TASKS}['{names[old]}']"
+                made += [self.text[place:at], new]
+                place = at + len(value)
+            before = [before[-1], value]
+        return Expression.parse("".join(made) + self.text[place:])
 
     @classmethod
     def parse(cls, text: str) -> Expression:

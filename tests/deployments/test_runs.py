@@ -56,7 +56,7 @@ class Process:
             on_end=lambda status, seconds: self.ended.append(status), ready=lambda: self.ready,
         )  # fmt: skip
 
-    async def _plan(self, call: Call) -> Plan:
+    async def _plan(self, call: Call, avoid: frozenset[str] = frozenset()) -> Plan:
         self.planned += 1
         if call.text == "impossible":
             raise NoNodeFits("nobody can", param="messages")

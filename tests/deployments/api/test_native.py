@@ -240,3 +240,59 @@ async def test_the_openapi_document_names_every_path(start: Start) -> None:
     document = (await (await start(LAW)).http.get("/openapi.json")).json()
     assert {"/v1/chat/completions", "/v1/runs", "/v1/nodes/{name}", "/v1/feedback"} <= set(document["paths"])
     assert "ChatRequest" in document["components"]["schemas"]
+
+
+async def test_a_plan_of_every_form_is_run_and_shown(start: Start) -> None:
+    tool = spec("double", deterministic=True)
+    service = await start(LAW, GENERAL, tool)
+    tasks = [
+        {
+            "id": "t1",
+            "node": "double",
+            "arguments": {"prompt": {"$ref": "item"}},
+            "map": {"over": ["x", "x"], "parallel": 1},
+        },
+        {"id": "t2", "node": "law", "arguments": {"prompt": {"$expr": "join(t1, '+')"}}, "when": "size(t1) == 2"},
+        {"id": "t3", "node": "law", "arguments": {"prompt": "no"}, "when": "size(t1) > 2"},
+        {"id": "t4", "node": "law", "arguments": {"prompt": "go"}, "repeat": {"until": "index == 1", "max": 3}},
+    ]
+    wishes = {"budget": {"calls": 20}, "compose": {"template": "{t2}"}}
+    id = await begin(service, {"plan": {"tasks": tasks}, **wishes})
+    events = await follow(service, id)
+    assert {"task.item", "task.skipped"} <= {event["event"] for event in events}
+    run = (await service.http.get(f"/v1/runs/{id}")).json()
+    assert (run["status"], run["output"]) == ("ok", "law: double: x+double: x")
+    assert [outcome["status"] for outcome in run["outcomes"]] == ["ok", "ok", "skipped", "ok"]
+    assert [part["cached"] for part in run["outcomes"][0]["parts"]] == [False, True]
+    assert run["outcomes"][3]["attempts"] == 2
+    assert run["plan"]["budget"] == {"calls": 20}
+    assert [{key: task[key] for key in item} for task, item in zip(run["plan"]["tasks"], tasks, strict=True)] == tasks
+
+
+@pytest.mark.parametrize(
+    ("wishes", "param", "said"),
+    [
+        ({"budget": {"calls": 0}}, "budget", "greater than or equal to 1"),
+        ({"budget": {"x": 1}}, "budget", "x"),
+        ({"replan": 9}, "replan", "5"),
+        ({"compose": {}}, "compose", "give either 'node' (a chat node) or 'template' (a text)"),
+        ({"compose": {"template": "{t1"}}, "compose.template", "has no counterpart"),
+        ({"compose": {"node": "nobody"}}, "model", "no node is called 'nobody'"),
+        ({"plan": {"tasks": [{"id": "a", "node": "law", "when": "x y"}]}}, "plan", "expected an operator or the end"),
+    ],
+)
+async def test_wishes_that_cannot_be_are_refused(start: Start, wishes: dict[str, Any], param: str, said: str) -> None:
+    service = await start(LAW, GENERAL)
+    answer = await service.http.post("/v1/runs", json={"input": "x"} | wishes)
+    error = answer.json()["error"]
+    assert answer.status_code in (400, 404), answer.text
+    assert said in error["message"] and str(error["param"]).startswith(param), error
+
+
+async def test_the_document_describes_a_plan(start: Start) -> None:
+    service = await start(LAW)
+    document = (await service.http.get("/openapi.json")).json()
+    form = document["components"]["schemas"]["RunRequest"]["properties"]
+    assert {"plan", "budget", "replan", "compose"} <= set(form)
+    task = next(part for part in form["plan"]["anyOf"] if part["type"] == "object")["properties"]["tasks"]["items"]
+    assert {"when", "map", "repeat", "expect", "composes"} <= set(task["properties"])

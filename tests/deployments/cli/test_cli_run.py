@@ -1,5 +1,6 @@
 """`run`: the answer on standard output, the tasks on standard error."""
 
+import io
 import json
 
 from fake_native_service import OUTCOMES, PLAN
@@ -113,3 +114,38 @@ def test_the_live_view_shows_states_timings_and_the_end_of_the_answer():
     assert "line 19" in shown(display) and "line 11" not in shown(display)
     display.handle("output.delta", {"text": "afresh", "reset": True})
     assert "afresh" in shown(display) and "line 19" not in shown(display)
+
+
+def test_wishes_go_with_the_request(modelyard, service):
+    assert (
+        modelyard(
+            "run", "x", "--compose", "chat", "--replan", "2", "--budget", "calls=5", "--budget", "cost=0.5"
+        ).exit_code
+        == 0
+    )
+    wishes = {"compose": {"node": "chat"}, "replan": 2, "budget": {"calls": 5, "cost": 0.5}}
+    assert ("POST", "/v1/runs", {"input": "x", **wishes}) in service.seen
+    refused = modelyard("run", "x", "--budget", "calls=many")
+    assert refused.exit_code == 2
+    assert "names are calls, tokens, cost and deadline_s" in " ".join(refused.stderr.replace("│", " ").split())
+
+
+def test_conditions_lists_and_loops_are_shown():
+    out = Console(width=200, record=True, file=io.StringIO())
+    display = RunDisplay(out)
+    tasks = [
+        {"id": "t1", "node": "a", "when": "x.y > 1", "map": {"over": {"$ref": "x.list"}, "parallel": 3}},
+        {"id": "t2", "node": "b", "repeat": {"until": "output.done", "max": 4}, "arguments": {"p": {"$expr": "t1[0]"}}},
+    ]
+    display.handle("planned", {"plan": {"tasks": tasks}})
+    display.handle("task.started", {"task": "t1", "node": "a"})
+    display.handle("task.item", {"task": "t1", "node": "a", "index": 0, "status": "ok"})
+    display.handle("task.finished", {"task": "t1", "node": "a", "status": "ok", "cached": True})
+    display.handle("planned", {"plan": {"tasks": tasks}, "because": {"t2": {}}})
+    out.print(display.renderable())
+    shown = out.export_text()
+    for text in (
+        "when: <- x.y > 1", "for each item, 3 at a time, of: <- x.list",
+        "again, 4 times at most, until: <- output.done", "p: <- t1[0]", "t1[0] a ok", "1 items, cached", "planned 2 tasks anew, because t2 failed",
+    ):  # fmt: skip
+        assert text in shown, shown
