@@ -146,6 +146,7 @@ def test_conditions_lists_and_loops_are_shown():
     shown = out.export_text()
     for text in (
         "when: <- x.y > 1", "for each item, 3 at a time, of: <- x.list",
-        "again, 4 times at most, until: <- output.done", "p: <- t1[0]", "t1[0] a ok", "1 items, cached", "planned 2 tasks anew, because t2 failed",
+        "again, 4 times at most, until: <- output.done", "p: <- t1[0]",
+        "t1[0] a ok", "1 items, cached", "planned 2 tasks anew, because t2 failed",
     ):  # fmt: skip
         assert text in shown, shown
