@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from deployments import http_errors
-from deployments.api import chat, nodes, openai, router, runs, service
+from deployments.api import chat, mcp, nodes, openai, router, runs, service
 from deployments.api.chat_request import ChatRequest
 from deployments.api.direct import DirectRoutes
 from deployments.gateway import Gateway
@@ -33,6 +33,7 @@ def create_app(gateway: Gateway, *, standalone: bool = True) -> FastAPI:
         try:
             yield
         finally:
+            await app.mcp.aclose()
             await gateway.stop()
 
     app = _GatewayApp(
@@ -46,7 +47,7 @@ def create_app(gateway: Gateway, *, standalone: bool = True) -> FastAPI:
     )
     http_errors.install(app)
     documents = app.router.routes[:]
-    for module in (chat, openai, runs, nodes, router, service):
+    for module in (chat, openai, runs, nodes, router, service, mcp):
         app.include_router(module.routes)
     # Serve looks for a request's route once more, in this order: what is asked most comes first.
     app.router.routes = app.router.routes[len(documents) :] + documents
@@ -60,6 +61,7 @@ class _GatewayApp(FastAPI):
     def __init__(self, gateway: Gateway, standalone: bool, **options: Any) -> None:
         super().__init__(**options)
         self.gateway = gateway
+        self.mcp = mcp.McpEntry()
         self._standalone = standalone
 
     def build_middleware_stack(self) -> ASGIApp:

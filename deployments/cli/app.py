@@ -9,6 +9,7 @@ import typer
 from deployments.cli.evaluate import build_eval_app
 from deployments.cli.graphs import graph
 from deployments.cli.imports import build_import_app
+from deployments.cli.mcp import mcp
 from deployments.cli.nodes import build_nodes_app
 from deployments.cli.router import build_router_app
 from deployments.cli.routing import build_plan, build_route
@@ -63,7 +64,7 @@ def build_app() -> typer.Typer:
     app.add_typer(build_router_app(), name="router", rich_help_panel=there)
     app.command("route", rich_help_panel=there)(build_route())
     app.command("plan", rich_help_panel=there)(build_plan())
-    for command in (run, trace, graph):
+    for command in (run, trace, graph, mcp):
         app.command(rich_help_panel=there)(command)
     return app
 
