@@ -1,14 +1,17 @@
 """The trained router beside keywords, embeddings without training, and semantic-router: a table for each data set.
 
-    python -m benchmarks.router --data FOLDER [--sets clinc150 …] [--shots 10] [--artifact FOLDER] [--peer PYTHON]
+    python -m benchmarks.router --data FOLDER [--sets clinc150 …] [--shots 10] [--quick] [--artifact FOLDER]
+        [--peer PYTHON]
 
 FOLDER holds one folder a data set, each with `nodes.jsonl`, `train.jsonl` and `val.jsonl` (any of them gzipped); where
-there is no `val`, every eighth row of `train` is kept apart and not trained on. With `--artifact` the routers trained
-before are taken from there, by the name of the set. `--peer` names the Python of an environment with semantic-router,
-which is left out otherwise; it gets the same examples and the same encoder as the embedding strategy.
+there is no `val`, every eighth row of `train` is kept apart and not trained on, and where `val` holds more rows than
+`train`, every fifth of both together. With `--artifact` the routers trained before are taken from there, by the name
+of the set; `--quick` leaves out the one that learns from all rows. `--peer` names the Python of an environment with
+semantic-router, which is left out otherwise; it gets the same examples and the same encoder as the embedding strategy.
+Each set's figures are added to `results/router.json` as they come, beside a plot of accuracy against time.
 
-Rows that figures are measured on served `--val` in training too, to stop early and to set thresholds, where the set
-has a `val`: a few numbers of the router were chosen on them.
+Of the router that learns from all rows: where the set has a `val`, the rows that figures are measured on served in
+training too, to stop early and to set thresholds. A few of its numbers were chosen on them.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from router.artifact import load_artifact
 from router.calibration import softmax
 from router.encoders import load_encoder
 from router.evaluation.router_report import Judged, judge, measure, time_decisions
-from router.evaluation.svg import Series, line_chart, page
+from router.evaluation.svg import Series, line_chart
 from router.scorers.strategies import make_scorer
 from router.training.data import LabelledNode, LabelledRow, make_data, read_nodes, read_requests
 from router.training.fit import Training, train_router
@@ -71,18 +74,14 @@ class _Explained:
 def main() -> None:
     options = _options()
     encoder_path = resolve_model(options.encoder or Settings.from_env().encoder_reference())
-    result: dict[str, Any] = {"environment": _environment(options), "sets": {}}
     for name in options.sets:
         nodes = read_nodes(_file(options.data / name, "nodes"))
         train, val, apart = _rows(options.data / name)
         rows = {"val": val, "measured": apart}
         shown = _arms(options, name, encoder_path, nodes, train, rows)
-        result["sets"][name] = {"nodes": len(nodes), "train": len(train), "measured": len(apart), "arms": shown}
         _print(name, len(nodes), len(train), len(apart), shown)
-    if options.save:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "router.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        (RESULTS / "router.html").write_text(_picture(result), encoding="utf-8")
+        if options.save:
+            _save(name, {"nodes": len(nodes), "train": len(train), "arms": shown} | _environment(options))
 
 
 def _arms(
@@ -97,7 +96,7 @@ def _arms(
     measured = rows["measured"]
     encoder = load_encoder(encoder_path, cache=0)
     found: dict[str, dict[str, Any]] = {}
-    for arm, own in (("trained", train), (f"trained, {options.shots} each", few)):
+    for arm, own in ((f"trained, {options.shots} each", few), ("trained", train))[: 1 if options.quick else 2]:
         artifact = _trained(
             options, f"{name}-{len(own)}", encoder_path, nodes, own, rows["val"] if own is train else []
         )
@@ -181,7 +180,10 @@ def _rows(folder: Path) -> tuple[list[LabelledRow], list[LabelledRow], list[Labe
     train = read_requests(_file(folder, "train"))
     if (folder / "val.jsonl").is_file() or (folder / "val.jsonl.gz").is_file():
         val = read_requests(_file(folder, "val"))
-        return train, val, val
+        if len(val) <= len(train):
+            return train, val, val
+        rows = [*train, *val]
+        return [row for i, row in enumerate(rows) if i % 5], [], rows[::5]
     return [row for i, row in enumerate(train) if i % 8], [], train[::8]
 
 
@@ -223,15 +225,14 @@ def _print(name: str, nodes: int, train: int, measured: int, arms: dict[str, dic
         print(f"| {arm:<28} | " + " | ".join(cells) + " |", flush=True)
 
 
-def _picture(result: dict[str, Any]) -> str:
-    charts = [
-        line_chart(
-            f"{name}: accuracy against time", "mean ms to decide", "accuracy",
-            [Series(arm, [(found["mean_ms"], found["accuracy"])], dots=True) for arm, found in own["arms"].items()],
-        )
-        for name, own in result["sets"].items()
-    ]  # fmt: skip
-    return page("Routers", result["environment"], charts)
+def _save(name: str, found: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / "router.json"
+    result = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    file.write_text(json.dumps(result | {name: found}, indent=1) + "\n", encoding="utf-8")
+    series = [Series(arm, [(own["mean_ms"], own["accuracy"])], dots=True) for arm, own in found["arms"].items()]
+    chart = line_chart(f"{name}: accuracy against time", "mean ms to decide", "accuracy", series)
+    (RESULTS / f"router-{name}.svg").write_text(chart + "\n", encoding="utf-8")
 
 
 def _environment(options: argparse.Namespace) -> dict[str, Any]:
@@ -244,6 +245,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=["clinc150", "mmlu17", "metatool", "banking77"])
     parser.add_argument("--shots", type=int, default=10)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--encoder", default=None)
     parser.add_argument("--artifact", type=Path, default=None)
     parser.add_argument("--peer", type=Path, default=None)

@@ -22,7 +22,9 @@ from router.scorers.two_stage import Stage, TwoStage, WordHead
 from router.types import TrainedAhead
 from router.vectors import AnyArray
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""Format 1 knows no requests that fit no label."""
 CARD, ARRAYS, TOKENIZER, ENCODER = "card.json", "router.safetensors", "tokenizer.json", "encoder.onnx"
 HALF = ("static.vectors", "words.table", "space.memory")
 """Large arrays, stored with 16 bits a number."""
@@ -66,9 +68,9 @@ def read_card(folder: Path) -> dict[str, Any]:
         card = json.loads((folder / CARD).read_bytes())
     except ValueError as error:
         raise _broken(folder, f"{CARD} is no JSON: {error}") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
+    if not isinstance(card, dict) or card.get("format") not in READABLE:
         found = card.get("format") if isinstance(card, dict) else None
-        raise _broken(folder, f"{CARD} has format {found!r}; this version reads format {FORMAT}")
+        raise _broken(folder, f"{CARD} has format {found!r}; this version reads formats {READABLE[0]} to {FORMAT}")
     labels = card.get("labels")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise _broken(folder, f"{CARD} names no labels")
@@ -87,6 +89,8 @@ def load_artifact(folder: Path, *, threads: int = 1) -> RouterArtifact:
         return _functional(folder, threads)
     card = read_card(folder)
     arrays = _read_arrays(folder)
+    if card["format"] == 1:
+        arrays = _upgraded(arrays)
     labels = tuple(card["labels"])
     try:
         tokenizer = load_tokenizer((folder / TOKENIZER).read_text(encoding="utf-8"))
@@ -125,6 +129,7 @@ def _arrays(model: TwoStage) -> dict[str, AnyArray]:
         "static.pairs": model.static.pairs,
         "static.vectors": model.static.vectors,
         "static.head": model.head,
+        "static.outside": model.outside,
         "words.table": model.words.table,
         "words.squares": model.words.squares,
         "words.bias": model.words.bias,
@@ -151,6 +156,7 @@ def _model(arrays: Mapping[str, AnyArray], tokenizer: Any, encoder: Any, escalat
     return TwoStage(
         NgramEncoder(tokenizer, arrays["static.tokens"], arrays["static.pairs"], arrays["static.vectors"]),
         arrays["static.head"],
+        arrays["static.outside"],
         WordHead(arrays["words.table"], arrays["words.squares"], arrays["words.bias"], arrays["words.owners"]),
         encoder,
         LabelSpace(**space),
@@ -158,6 +164,16 @@ def _model(arrays: Mapping[str, AnyArray], tokenizer: Any, encoder: Any, escalat
         second,
         escalate_below,
     )
+
+
+def _upgraded(arrays: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    """Return the arrays of format 1 as those of format 2: the last feature of scope has no weight."""
+    found = dict(arrays)
+    for name in ("first.scope", "second.scope"):
+        found[name] = np.concatenate([arrays[name], np.array([[0.0], [1.0], [0.0]], dtype=np.float32)], axis=1)
+    for name, like in (("static.outside", "static.head"), ("space.outside", "space.weights")):
+        found[name] = arrays[like][:0]
+    return found
 
 
 def _read_arrays(folder: Path) -> dict[str, AnyArray]:

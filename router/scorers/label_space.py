@@ -1,8 +1,9 @@
 """What is known of labelled vectors in one embedding space: evidence for each label, and how far a text is from all.
 
 Kinds of evidence: the trained head (cosine), the nearest remembered example, a vote of the ten nearest, the centroid,
-and a label's finer classes together. Scope: mean cosine of the ten nearest, and relative Mahalanobis distance
-(Ren et al. 2021): the distance to the closest label less the distance to all texts together.
+and a label's finer classes together. Scope: mean cosine of the ten nearest, relative Mahalanobis distance
+(Ren et al. 2021: the distance to the closest label less the distance to all texts together), and likeness to requests
+that are known to fit no label.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ SHARPNESS = 20.0
 """How fast a neighbour's vote falls with its cosine; also the scale at which finer classes add up."""
 SHRINKAGE = 0.1
 FAR = -1.0
+OUTSIDERS = 3
+"""Nearest requests that fit no label whose mean cosine counts."""
+OUTSIDE_MAX = 1000
+"""Requests that fit no label that are kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +52,8 @@ class LabelSpace:
     """(dimensions, dimensions), so that the distance within labels is Euclidean."""
     background: Array
     """(dimensions + 1, dimensions): the same for all texts together, its last row the mean after whitening."""
+    outside: Array
+    """(requests, dimensions) that are known to fit no label; may be empty."""
 
     @property
     def size(self) -> int:
@@ -54,7 +61,7 @@ class LabelSpace:
         return len(self.weights)
 
     def evidence(self, vectors: Array, hidden: AnyArray | None = None) -> tuple[Array, Array]:
-        """Return (texts, labels, kinds) of evidence and (texts, 2) of scope.
+        """Return (texts, labels, kinds) of evidence and (texts, 3) of scope.
 
         `hidden` (texts, labels) is True where a label must not be looked at, as if it did not exist.
         """
@@ -72,7 +79,8 @@ class LabelSpace:
         found[:, :, 4] = np.logaddexp.reduceat(SHARPNESS * (vectors @ self.finer.T), finer_starts, axis=1) / SHARPNESS
         if hidden is not None:
             found[hidden] = FAR
-        return found, np.stack([near.mean(axis=1), -self._distance(vectors, hidden)], axis=1).astype(np.float32)
+        scope = [near.mean(axis=1), -self._distance(vectors, hidden), likeness(vectors, self.outside)]
+        return found, np.stack(scope, axis=1).astype(np.float32)
 
     def select(self, kept: Sequence[int]) -> LabelSpace:
         """Return the space of some of the labels."""
@@ -91,6 +99,7 @@ class LabelSpace:
             self.means[list(kept)],
             self.whiten,
             self.background,
+            self.outside,
         )
 
     def extend(self, groups: Sequence[Array]) -> LabelSpace:
@@ -110,7 +119,15 @@ class LabelSpace:
             np.concatenate([self.means, np.stack([group.mean(axis=0) for group in groups]) @ self.whiten]),
             self.whiten,
             self.background,
+            self.outside,
         )
+
+    def claimed(self, groups: Sequence[Array]) -> AnyArray:
+        """Return (requests,) True for each one known to fit no label that a new label's texts are nearest to."""
+        if not groups or not len(self.outside):
+            return np.zeros(len(self.outside), dtype=bool)
+        new = (self.outside @ np.concatenate(groups).T).max(axis=1)
+        return np.asarray(new > (self.outside @ self.memory.T).max(axis=1))
 
     def arrays(self) -> dict[str, AnyArray]:
         """Return what `from_arrays` takes."""
@@ -162,7 +179,17 @@ def fit_space(
         (means @ whiten).astype(np.float32),
         whiten.astype(np.float32),
         background.astype(np.float32),
+        np.zeros((0, vectors.shape[1]), dtype=np.float32),
     )
+
+
+def likeness(vectors: Array, outside: Array) -> Array:
+    """Return (texts,) mean cosine with the nearest requests that fit no label; 0 where none is known."""
+    if not len(outside):
+        return np.zeros(len(vectors), dtype=np.float32)
+    similar = vectors @ outside.T
+    count = min(OUTSIDERS, len(outside))
+    return np.asarray(np.partition(similar, -count, axis=1)[:, -count:].mean(axis=1), dtype=np.float32)
 
 
 def _whitening(centred: AnyArray) -> AnyArray:

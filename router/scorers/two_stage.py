@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from router.calibration import Scope, softmax
-from router.scorers.label_space import KINDS, LabelSpace
+from router.scorers.label_space import KINDS, LabelSpace, likeness
 from router.scorers.static_stage import NgramEncoder
 from router.types import Array, Encoder
 from router.vectors import AnyArray, unit
 
 FIRST_KINDS = ("static", "words", "finer words")
 SECOND_KINDS = (*KINDS, *FIRST_KINDS)
-FIRST_FEATURES = ("logit", "energy", "margin", "cosine", "known")
-SECOND_FEATURES = (*FIRST_FEATURES, "neighbours", "mahalanobis")
+FIRST_FEATURES = ("logit", "energy", "margin", "cosine", "known", "outside")
+SECOND_FEATURES = (*FIRST_FEATURES[:5], "neighbours", "mahalanobis", "outside")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +96,7 @@ class Evidence:
     kinds: Array
     """(texts, labels, kinds)."""
     scope: Array
-    """(texts, 2): the best cosine, and the share of known tokens."""
+    """(texts, 3): the best cosine, the share of known tokens, and likeness to requests that fit no label."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +106,8 @@ class TwoStage:
     static: NgramEncoder
     head: Array
     """(labels, static dimensions) unit rows."""
+    outside: Array
+    """(requests, static dimensions) unit rows of requests that fit no label: those of `space.outside`."""
     words: WordHead
     encoder: Encoder
     space: LabelSpace
@@ -127,8 +129,7 @@ class TwoStage:
 
     def look(self, texts: Sequence[str]) -> Evidence:
         """Return what stage one sees."""
-        found = list(self.static.features(texts))
-        return first_evidence(self.static, self.head, self.words, [rows for rows, _ in found], [s for _, s in found])
+        return first_evidence(self.static, self.head, self.outside, self.words, texts)
 
     def look_closely(self, texts: Sequence[str], seen: Evidence) -> tuple[Array, Array]:
         """Return the evidence of stage two, which holds that of stage one."""
@@ -144,34 +145,44 @@ class TwoStage:
         if not groups:
             return self
         heads = np.stack([unit(self.static.encode(group).mean(axis=0)) for group in groups])
-        space = self.space.extend([self.encoder.encode(group) for group in groups])
+        vectors = [self.encoder.encode(group) for group in groups]
+        strange = ~self.space.claimed(vectors)
+        space = self.space.extend(vectors)
         return replace(
             self,
             head=np.concatenate([self.head, heads]),
+            outside=self.outside[strange],
             words=self.words.extend(len(groups)),
-            space=space,
+            space=replace(space, outside=space.outside[strange]),
         )
 
 
 def first_evidence(
-    static: NgramEncoder, head: Array, words: WordHead, features: Sequence[AnyArray], known: Sequence[float]
+    static: NgramEncoder, head: Array, outside: Array, words: WordHead, texts: Sequence[str]
 ) -> Evidence:
-    """Return what stage one sees of texts given by their features."""
-    sums = np.zeros((len(features), static.vectors.shape[1]), dtype=np.float32)
-    for row, own in enumerate(features):
+    """Return what stage one sees of texts."""
+    features = []
+    sums = np.zeros((len(texts), static.vectors.shape[1]), dtype=np.float32)
+    scope = np.zeros((len(texts), 3), dtype=np.float32)
+    for row, (own, known) in enumerate(static.features(texts)):
+        features.append(own)
         sums[row] = static.vectors[own].sum(axis=0)
-    cosine = unit(sums) @ head.T
-    kinds = np.concatenate([cosine[:, :, None], words.score(features)], axis=2)
-    scope = np.stack([cosine.max(axis=1, initial=-1.0), np.array(known, dtype=np.float32)], axis=1)
-    return Evidence(kinds.astype(np.float32), scope.astype(np.float32))
+        scope[row, 1] = known
+    vectors = unit(sums)
+    kinds = np.empty((len(texts), len(head), len(FIRST_KINDS)), dtype=np.float32)
+    kinds[:, :, 0] = vectors @ head.T
+    kinds[:, :, 1:] = words.score(features)
+    scope[:, 0] = kinds[:, :, 0].max(axis=1, initial=-1.0)
+    scope[:, 2] = likeness(vectors, outside)
+    return Evidence(kinds, scope)
 
 
 def second_evidence(
     space: LabelSpace, vectors: Array, seen: Evidence, hidden: AnyArray | None = None
 ) -> tuple[Array, Array]:
-    """Return (texts, labels, kinds) of evidence and (texts, 4) of scope."""
+    """Return (texts, labels, kinds) of evidence and (texts, 5) of scope."""
     evidence, features = space.evidence(vectors, hidden)
-    return np.concatenate([evidence, seen.kinds], axis=2), np.concatenate([seen.scope, features], axis=1)
+    return np.concatenate([evidence, seen.kinds], axis=2), np.concatenate([seen.scope[:, :2], features], axis=1)
 
 
 def scope_features(logits: Array, features: Array) -> Array:

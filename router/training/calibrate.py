@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,8 +20,12 @@ STRENGTH = 2.0
 """How many rows that belief is worth."""
 PRIOR_INSIDE = 0.8
 """Share of requests that are expected to fit some node."""
-TOLERANCE = 0.003
+TOLERANCE = 0.002
 """Accuracy that may be given up for asking stage one alone."""
+TOLERANCE_FEW = 0.001
+"""The same after few rows, which flatter stage one: the wording of what comes later differs more than theirs."""
+SCOPE_STRENGTH = 0.1
+"""Inverse of the regularisation of scope: its features say much the same, and should share the weight."""
 OUTSIDE_MIN = 8
 IN_SCOPE = 0.5
 """The probability of being in scope at which a policy accepts by default; thresholds are moved to it."""
@@ -38,6 +43,11 @@ class Held:
     def take(self, rows: AnyArray) -> Held:
         """Return some of the rows."""
         return Held(self.evidence[rows], self.features[rows])
+
+
+def join(parts: Sequence[Held]) -> Held:
+    """Return the rows of all parts."""
+    return Held(np.concatenate([part.evidence for part in parts]), np.concatenate([part.features for part in parts]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +71,23 @@ def fit_stage(held: Held, targets: AnyArray, strangers: Held, prior: AnyArray, w
     far = scope_features(strangers.evidence @ weights, strangers.features)
     if len(far) < OUTSIDE_MIN:
         return Stage(weights, prior_scope(near, 0, near.shape[1]))
-    scope = fit_scope(near, far, prior_inside=PRIOR_INSIDE)
+    scope = fit_scope(near, far, prior_inside=PRIOR_INSIDE, strength=SCOPE_STRENGTH)
     level = _level(scope.probability(near), scope.probability(far), wanted)
     shift = float(np.log(level / (1 - level)))
     return Stage(weights, replace(scope, bias=scope.bias - shift))
 
 
 def choose_escalation(
-    first: tuple[Array, Array], second: tuple[Array, Array], targets: AnyArray, share: float | None = None
+    first: tuple[Array, Array],
+    second: tuple[Array, Array],
+    targets: AnyArray,
+    share: float | None = None,
+    tolerance: float = TOLERANCE,
 ) -> float:
     """Return the confidence of stage one below which stage two is asked.
 
     With a `share`, that many of the in-scope rows are below it. Without, it is the lowest at which no more than
-    `TOLERANCE` of the accuracy of stage two alone is lost; out-of-scope rows count as a share of 1 - `PRIOR_INSIDE`,
+    `tolerance` of the accuracy of stage two alone is lost; out-of-scope rows count as a share of 1 - `PRIOR_INSIDE`,
     whatever their number.
     """
     confidence = first[0].max(axis=1) * first[1]
@@ -85,7 +99,7 @@ def choose_escalation(
     loss = (_right(second, targets).astype(float) - _right(first, targets)) * weight
     order = np.argsort(-confidence, kind="stable")
     lost = np.cumsum(loss[order])
-    over = np.flatnonzero(lost > TOLERANCE)
+    over = np.flatnonzero(lost > tolerance)
     last = int(over[0]) - 1 if len(over) else len(order) - 1
     return float(confidence[order[last]]) if last >= 0 else 1.01
 
@@ -96,13 +110,6 @@ def _right(scored: tuple[Array, Array], targets: AnyArray) -> AnyArray:
     # In scope, an answer counts whether or not it would be refused: which of the two goes first is the policy's say.
     named = (found == targets) | (probabilities.argmax(axis=1) == targets)
     return np.asarray(np.where(targets == OUTSIDE, found == OUTSIDE, named))
-
-
-def hide(held: Held, hidden: AnyArray, far: float) -> Held:
-    """Return evidence as if each row's hidden labels (rows, labels) did not exist."""
-    evidence = held.evidence.copy()
-    evidence[hidden] = far
-    return Held(evidence, held.features)
 
 
 def kin(weights: Array, targets: AnyArray, share: float) -> AnyArray:

@@ -5,30 +5,32 @@ from __future__ import annotations
 import platform
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from router.artifact import ENCODER, TOKENIZER, RouterArtifact, load_artifact, save_artifact
 from router.encoders import OnnxEncoder
-from router.scorers.label_space import FAR
 from router.scorers.trained import TrainedScorer
-from router.scorers.two_stage import Evidence, Stage, TwoStage
+from router.scorers.two_stage import Stage, TwoStage
 from router.training.calibrate import (
     FIRST_PRIOR,
     IN_SCOPE,
     OUTSIDE_MIN,
     SECOND_PRIOR,
+    TOLERANCE,
+    TOLERANCE_FEW,
     Held,
     Wanted,
     choose_escalation,
     fit_stage,
-    hide,
+    join,
     kin,
     probabilities,
 )
@@ -48,8 +50,10 @@ TRAINED_LAYERS = 2
 FOLDS = 5
 HELD_SHARE = 0.1
 HELD_MAX = 3000
-KIN = 0.05
+KIN = 0.1
 """Share of the labels that is hidden together with a row's own, to make a stranger of it."""
+Looks: TypeAlias = tuple[Held, Held]
+"""What stage one and stage two see of the same rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,10 @@ class _Fitted:
     """Parts fitted to all training rows, and what parts that did not see them say of the held rows."""
 
     parts: Parts
-    first: Evidence
-    second: Held
+    seen: Looks
     targets: AnyArray
+    made: Looks
+    """In-scope rows as they would look if their node, and its nearest kin, did not exist; of stages one and two."""
     details: dict[str, Any]
 
 
@@ -80,7 +85,7 @@ def train_router(data: RouterData, encoder: Path, folder: Path, how: Training, r
         first, second, escalate_below = _calibrate(fitted, how, report)
         parts = fitted.parts
         model = TwoStage(
-            parts.static, parts.head, parts.words, served, parts.space, first, second, escalate_below
+            parts.static, parts.head, parts.outside, parts.words, served, parts.space, first, second, escalate_below
         ).extend([[node.text] for node in data.bare])
         labels = (*data.labels, *(node.name for node in data.bare))
         card = _card(data, encoder, how, fitted, model, served, time.perf_counter() - began)
@@ -124,8 +129,30 @@ def _fit_large(
     served = OnnxEncoder(work / ENCODER, max_tokens=encoder.max_tokens)
     parts = fit_parts(train, data.finer_owners, vectors, start, _static(how), tuned.weights, inside, report)
     report(f"calibrating on {len(held)} rows")
-    first, second = parts.look(held.texts, served.encode(held.texts))
-    return _Fitted(parts, first, second, held.targets, {"epochs": tuned.epochs, "fine_tuned": True}), served
+    vectors = served.encode(held.texts)
+    details = {"epochs": tuned.epochs, "fine_tuned": True}
+    seen, whole = _look_apart(parts, held, vectors)
+    return _Fitted(whole, seen, held.targets, _made_strangers(parts, held, vectors), details), served
+
+
+def _look_apart(parts: Parts, held: Rows, vectors: AnyArray) -> tuple[Looks, Parts]:
+    """Return what is seen of held rows, none of them being known to fit no label while it is looked at.
+
+    Beside it the parts that know all those that do not.
+    """
+    outside = np.flatnonzero(~held.inside)
+    if len(outside) < OUTSIDE_MIN:
+        return parts.look(held.texts, vectors), parts
+    fold = np.full(len(held), -1)
+    fold[outside] = np.arange(len(outside)) % FOLDS
+    order, seen = [], []
+    for number in range(-1, FOLDS):
+        own, known = np.flatnonzero(fold == number), outside[fold[outside] != number]
+        order.append(own)
+        seen.append(parts.know(held, vectors, known).look(held.take(own).texts, vectors[own]))
+    back = np.argsort(np.concatenate(order))
+    first, second = _joined(seen)
+    return (first.take(back), second.take(back)), parts.know(held, vectors, outside)
 
 
 def _split(data: RouterData, seed: int) -> tuple[Rows, Rows]:
@@ -154,22 +181,29 @@ def _fit_small(data: RouterData, start: Any, served: Encoder, how: Training, rep
     rows = rows.join(data.anchors)
     report(f"encoding {len(rows)} texts")
     vectors = served.encode(rows.texts)
-    seen: list[tuple[AnyArray, Evidence, Held]] = []
+    outside = np.flatnonzero(~rows.inside)
+    order, seen, made = [], [], []
     for number in range(FOLDS):
-        kept, out = (fold != number) & rows.inside, fold == number
-        if not out.any():
+        kept, own = (fold != number) & rows.inside, np.flatnonzero(fold == number)
+        if not len(own):
             continue
         report(f"cross-validation {number + 1}/{FOLDS}")
         parts = fit_parts(rows.take(kept), data.finer_owners, vectors[kept], start, _static(how), None, None, _silent)
-        own = np.flatnonzero(out)
-        seen.append((own, *parts.look([rows.texts[row] for row in own], vectors[own])))
+        parts = parts.know(rows, vectors, outside[fold[outside] != number])
+        order.append(own)
+        seen.append(parts.look(rows.take(own).texts, vectors[own]))
+        made.append(_made_strangers(parts, rows.take(own), vectors[own]))
     report("fitting to all rows")
     inside = rows.inside
     parts = fit_parts(rows.take(inside), data.finer_owners, vectors[inside], start, _static(how), None, None, _silent)
-    order = np.concatenate([own for own, _, _ in seen])
-    first = Evidence(np.concatenate([f.kinds for _, f, _ in seen]), np.concatenate([f.scope for _, f, _ in seen]))
-    second = Held(np.concatenate([s.evidence for _, _, s in seen]), np.concatenate([s.features for _, _, s in seen]))
-    return _Fitted(parts, first, second, rows.targets[order], {"epochs": 0, "fine_tuned": False})
+    targets = rows.targets[np.concatenate(order)]
+    parts = parts.know(rows, vectors, outside)
+    return _Fitted(parts, _joined(seen), targets, _joined(made), {"epochs": 0, "fine_tuned": False})
+
+
+def _joined(looks: Sequence[Looks]) -> Looks:
+    first, second = (join([look[stage] for look in looks]) for stage in (0, 1))
+    return first, second
 
 
 def _folds(rows: Rows, seed: int) -> AnyArray:
@@ -187,27 +221,26 @@ def _folds(rows: Rows, seed: int) -> AnyArray:
 
 
 def _calibrate(fitted: _Fitted, how: Training, report: Report) -> tuple[Stage, Stage, float]:
-    first, second = Held(fitted.first.kinds, fitted.first.scope), fitted.second
     outside = fitted.targets == OUTSIDE
-    strangers = first.take(outside), second.take(outside)
+    strangers = [held.take(outside) for held in fitted.seen]
     if outside.sum() < OUTSIDE_MIN:
         report("no out-of-scope rows: strangers are made by hiding nodes from their own rows")
-        strangers = _made_strangers(fitted)
+        strangers = list(fitted.made)
     stages = [
         fit_stage(held, fitted.targets, far, prior, how.wanted)
-        for held, far, prior in zip((first, second), strangers, (FIRST_PRIOR, SECOND_PRIOR), strict=True)
+        for held, far, prior in zip(fitted.seen, strangers, (FIRST_PRIOR, SECOND_PRIOR), strict=True)
     ]
-    scored = [probabilities(stage, held) for stage, held in zip(stages, (first, second), strict=True)]
-    return stages[0], stages[1], choose_escalation(scored[0], scored[1], fitted.targets, how.wanted.escalated)
+    scored = [probabilities(stage, held) for stage, held in zip(stages, fitted.seen, strict=True)]
+    tolerance = TOLERANCE if fitted.details["fine_tuned"] else TOLERANCE_FEW
+    asked = choose_escalation(scored[0], scored[1], fitted.targets, how.wanted.escalated, tolerance)
+    return stages[0], stages[1], asked
 
 
-def _made_strangers(fitted: _Fitted) -> tuple[Held, Held]:
-    """Return in-scope rows as they would look if their node, and its nearest kin, did not exist."""
-    rows = fitted.targets != OUTSIDE
-    hidden = kin(fitted.parts.space.weights, fitted.targets[rows], KIN)
-    first = hide(Held(fitted.first.kinds[rows], fitted.first.scope[rows]), hidden, FAR)
-    first.features[:, 0] = first.evidence[:, :, 0].max(axis=1)
-    return first, hide(fitted.second.take(rows), hidden, FAR)
+def _made_strangers(parts: Parts, held: Rows, vectors: AnyArray) -> Looks:
+    """Return what is seen of in-scope rows as if their node, and its nearest kin, did not exist."""
+    inside = np.flatnonzero(held.inside)
+    rows = held.take(inside)
+    return parts.look(rows.texts, vectors[inside], kin(parts.space.weights, rows.targets, KIN))
 
 
 def _static(how: Training) -> StaticTraining:
@@ -250,8 +283,8 @@ def _card(
 
 def _metrics(fitted: _Fitted, model: TwoStage) -> dict[str, float]:
     """Return figures on the rows that calibration looked at: optimistic by its few numbers only."""
-    first = probabilities(model.first, Held(fitted.first.kinds, fitted.first.scope))
-    second = probabilities(model.second, fitted.second)
+    first = probabilities(model.first, fitted.seen[0])
+    second = probabilities(model.second, fitted.seen[1])
     sure = first[0].max(axis=1) * first[1] >= model.escalate_below
     inside = fitted.targets != OUTSIDE
     right = [(scored[0].argmax(axis=1) == fitted.targets)[inside] for scored in (first, second)]

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from router.scorers.label_space import LabelSpace, fit_space
+from router.scorers.evidence import spread
+from router.scorers.label_space import FAR, OUTSIDE_MAX, LabelSpace, fit_space
 from router.scorers.static_stage import NgramEncoder
-from router.scorers.two_stage import Evidence, WordHead, first_evidence, second_evidence
-from router.training.calibrate import Held
+from router.scorers.two_stage import WordHead, first_evidence, second_evidence
+from router.training.calibrate import OUTSIDE_MIN, Held
 from router.training.data import Rows
 from router.training.finetune import Report
 from router.training.heads import fit_cosine_head, fit_words
@@ -28,14 +29,28 @@ class Parts:
 
     static: NgramEncoder
     head: Array
+    outside: Array
     words: WordHead
     space: LabelSpace
 
-    def look(self, texts: Sequence[str], vectors: Array) -> tuple[Evidence, Held]:
-        """Return what the stages see of texts with their sentence vectors."""
-        found = list(self.static.features(texts))
-        first = first_evidence(self.static, self.head, self.words, [rows for rows, _ in found], [s for _, s in found])
-        return first, Held(*second_evidence(self.space, vectors, first))
+    def look(self, texts: Sequence[str], vectors: Array, hidden: AnyArray | None = None) -> tuple[Held, Held]:
+        """Return what the stages see of texts with their sentence vectors.
+
+        `hidden` (texts, labels) is True where a label must not be looked at, as if it did not exist.
+        """
+        first = first_evidence(self.static, self.head, self.outside, self.words, texts)
+        if hidden is not None:
+            first.kinds[hidden] = FAR
+            first.scope[:, 0] = first.kinds[:, :, 0].max(axis=1)
+        return Held(first.kinds, first.scope), Held(*second_evidence(self.space, vectors, first, hidden))
+
+    def know(self, rows: Rows, vectors: Array, outside: AnyArray) -> Parts:
+        """Return the same, knowing which of the rows fit no label, if those are enough to learn from."""
+        if len(outside) < OUTSIDE_MIN:
+            return self
+        kept = outside[spread(len(outside), OUTSIDE_MAX)]
+        static = self.static.encode(rows.take(kept).texts)
+        return replace(self, outside=static, space=replace(self.space, outside=vectors[kept]))
 
 
 def fit_parts(
@@ -70,4 +85,4 @@ def fit_parts(
     encoder, head = fit_static(start, train, stop, static, report)
     features = [own for own, _ in encoder.features(rows.texts)]
     words = fit_words(features, len(encoder.vectors), rows.targets, labels, classes, seed=static.seed)
-    return Parts(encoder, head, words, space)
+    return Parts(encoder, head, np.zeros((0, head.shape[1]), dtype=np.float32), words, space)

@@ -37,8 +37,9 @@ def keyword_accuracy(each: int, rows: list[LabelledRow]) -> float:
 
 
 def test_a_router_of_few_rows_beats_keywords(trained_folder: Path) -> None:
-    rows = unseen()
-    judged = judge(load_artifact(trained_folder).scorer, rows)
+    rows = unseen(60)
+    specs = [NodeSpec(name=name, kind="k", description=f"about {name}") for name in SIGNALS]
+    judged = judge(load_artifact(trained_folder).scorer.for_nodes(specs), rows)
     inside = judged.truth >= 0
     accuracy = judged.right[inside].mean()
     assert accuracy > 0.05 + keyword_accuracy(16, [row for row in rows if row.node is not None])
@@ -85,7 +86,7 @@ def test_the_card_says_what_was_learned(trained_folder: Path) -> None:
     [
         (lambda f: (f / CARD).unlink(), "has no card.json; a trained router is a folder that"),
         (lambda f: (f / CARD).write_text("{"), "card.json is no JSON"),
-        (lambda f: (f / CARD).write_text('{"format": 9}'), "card.json has format 9; this version reads format 1"),
+        (lambda f: (f / CARD).write_text('{"format": 9}'), "card.json has format 9; this version reads formats 1 to 2"),
         (lambda f: (f / CARD).write_text('{"format": 1, "labels": []}'), "names no labels"),
         (lambda f: (f / CARD).write_text('{"format": 1, "labels": ["a"]}'), "has no escalate_below"),
         (lambda f: (f / ARRAYS).write_bytes(b"not tensors"), "router.safetensors cannot be read"),
@@ -118,6 +119,22 @@ def test_nodes_come_and_go_without_training(trained_folder: Path) -> None:
     assert [now.labels[i] for i in scores.probabilities[:2].argmax(axis=1)] == ["fruit", "strange"]
     again = scorer.for_nodes([strange, *specs[::-1]])
     assert again.labels == now.labels
+
+
+def test_an_artefact_of_the_first_format_is_read(trained_folder: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "old"
+    shutil.copytree(trained_folder, folder)
+    arrays = load_file(folder / ARRAYS)
+    assert len(arrays["static.outside"]) == len(arrays["space.outside"]) == 20
+    arrays = {name: values for name, values in arrays.items() if not name.endswith(".outside")}
+    arrays |= {name: np.ascontiguousarray(arrays[name][:, :-1]) for name in ("first.scope", "second.scope")}
+    save_file(arrays, folder / ARRAYS)
+    (folder / CARD).write_text((folder / CARD).read_text().replace('"format": 2', '"format": 1'))
+    texts = [row.text for row in unseen(4)]
+    old, new = load_artifact(folder).scorer.score(texts), load_artifact(trained_folder).scorer.score(texts)
+    assert old.probabilities.shape == new.probabilities.shape and np.isfinite(old.in_scope).all()
 
 
 def held(margin: float, rows: int = 400) -> tuple[Held, np.ndarray]:
