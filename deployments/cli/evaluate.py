@@ -7,6 +7,7 @@ from collections.abc import Callable
 import typer
 
 from deployments.cli.evaluate_choice import choice
+from deployments.cli.evaluate_planner import planner
 from deployments.cli.evaluate_router import router
 
 HELP = "Measure an artefact on labelled rows, without a service."
@@ -15,7 +16,7 @@ HELP = "Measure an artefact on labelled rows, without a service."
 def build_eval_app() -> typer.Typer:
     """Return the commands of `eval`."""
     app = typer.Typer(no_args_is_help=True, help=HELP)
-    commands: dict[str, Callable[..., None]] = {"router": router, "choice": choice}
+    commands: dict[str, Callable[..., None]] = {"router": router, "choice": choice, "planner": planner}
     for name, command in commands.items():
         app.command(name)(command)
     return app

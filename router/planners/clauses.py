@@ -13,7 +13,7 @@ planner keeps them only where the learned scores send the two sides to different
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -101,9 +101,10 @@ class Split:
 class Splitter:
     """Splits requests. Holds the compiled patterns; build one and keep it."""
 
-    def __init__(self, limit: int = MAX_CLAUSES) -> None:
+    def __init__(self, limit: int = MAX_CLAUSES, verbs: Iterable[str] = ()) -> None:
+        """`verbs` are those that begin a request besides the ones that everyone uses."""
         self._limit = limit
-        self._verb = compiled_verbs()
+        self._verb = compiled_verbs(verbs)
 
     def split(self, text: str) -> Split:
         """Split a request; an empty one has no clauses."""

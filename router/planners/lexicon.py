@@ -212,6 +212,6 @@ PLAIN_PRODUCT = words("""
 """)
 
 
-def compiled_verbs() -> Pattern[str]:
-    """Return the pattern of a verb at the start of a clause."""
-    return compile("(?i)" + any_of(VERBS) + r"\b(?![-'’])")
+def compiled_verbs(more: Iterable[str] = ()) -> Pattern[str]:
+    """Return the pattern of a verb at the start of a clause; `more` are verbs besides those that everyone uses."""
+    return compile("(?i)" + any_of(VERBS | frozenset(more)) + r"\b(?![-'’])")

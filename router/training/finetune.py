@@ -66,14 +66,14 @@ def finetune(
     groups = [{"params": parameters, "lr": how.learning_rate}, {"params": [head], "lr": how.head_rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     steps = math.ceil(len(tokens) / BATCH) * how.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    average = _Average([*parameters, head])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
+    average = Average([*parameters, head])
     rng = np.random.default_rng(how.seed)
     best, best_state, best_epoch = -1.0, average.state(), 0
     for epoch in range(1, how.epochs + 1):
         encoder.train()
         total = 0.0
-        batches = _shuffled(tokens, rng)
+        batches = shuffled(tokens, rng)
         for number, rows in enumerate(batches, 1):
             vectors = encoder.forward([tokens[i] for i in rows])
             logits = SCALE * vectors @ torch.nn.functional.normalize(head, dim=-1).T
@@ -99,7 +99,7 @@ def finetune(
     return FineTuned(unit(head.detach().numpy()), best_epoch, best)
 
 
-class _Average:
+class Average:
     """A running mean of parameters; inside `with`, the parameters have its values."""
 
     def __init__(self, parameters: Sequence[Any]) -> None:
@@ -109,6 +109,7 @@ class _Average:
         self._steps = 0
 
     def update(self) -> None:
+        """Take in the weights of one more step."""
         import torch
 
         self._steps += 1
@@ -118,9 +119,11 @@ class _Average:
                 mean.mul_(decay).add_(live, alpha=1 - decay)
 
     def state(self) -> list[Any]:
+        """Return a copy of the mean."""
         return copy.deepcopy(self._mean)
 
     def load(self, state: Sequence[Any]) -> None:
+        """Set the weights to a mean that was returned."""
         for live, values in zip(self._live, state, strict=True):
             live.data.copy_(values)
 
@@ -132,7 +135,7 @@ class _Average:
         self.load(self._kept)
 
 
-def _rate(step: int, steps: int) -> float:
+def rate(step: int, steps: int) -> float:
     """Warm up over a tenth, then fall along a cosine."""
     warm = max(1, steps // 10)
     if step < warm:
@@ -140,7 +143,8 @@ def _rate(step: int, steps: int) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
 
 
-def _shuffled(tokens: Sequence[Tokens], rng: np.random.Generator) -> list[list[int]]:
+def shuffled(tokens: Sequence[Tokens], rng: np.random.Generator) -> list[list[int]]:
+    """Return the rows of each batch: random, and of about one length."""
     order = rng.permutation(len(tokens))
     batches: list[list[int]] = []
     for start in range(0, len(order), BATCH * POOLS):

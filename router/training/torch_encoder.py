@@ -103,9 +103,20 @@ class TorchEncoder:
             return self.forward_ids(ids, mask)
         return self.pool(self._upper([item.hidden for item in batch], mask), mask)
 
+    def forward_tokens(self, batch: Sequence[Tokens]) -> tuple[Any, Any]:
+        """Return (texts, tokens, width) vectors of the tokens themselves, and their mask (texts, tokens)."""
+        ids, mask = self.pad([item.ids for item in batch])
+        if self._split is None:
+            return self.hidden_ids(ids, mask), mask
+        return self._upper([item.hidden for item in batch], mask), mask
+
+    def hidden_ids(self, ids: Any, mask: Any) -> Any:
+        """Return (texts, tokens, width) vectors of padded token ids, by the whole model."""
+        return self._body(input_ids=ids, attention_mask=mask).last_hidden_state
+
     def forward_ids(self, ids: Any, mask: Any) -> Any:
         """Return unit vectors of padded token ids, by the whole model."""
-        return self.pool(self._body(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+        return self.pool(self.hidden_ids(ids, mask), mask)
 
     def pool(self, hidden: Any, mask: Any) -> Any:
         """Return unit vectors of token vectors (texts, tokens, width), as the model pools them."""
@@ -127,6 +138,10 @@ class TorchEncoder:
                 for row, vector in zip(rows, self.forward([tokens[i] for i in rows]).numpy(), strict=True):
                     vectors[row] = vector
         return np.stack(vectors).astype(np.float32)
+
+    def eval(self) -> None:
+        """Switch dropout off."""
+        self._body.eval()
 
     def train(self) -> None:
         """Switch dropout on."""

@@ -1,0 +1,290 @@
+"""Binds the parameters of a tool: literals of the clause, outputs of earlier tasks by field, defaults of the schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from graph.plan import Ref, Value
+from router.planners.fitting import fit
+from router.planners.toolset import Output, Parameter, Tool
+from router.planners.values import Mention, mentions, runs
+from router.planners.words import spoken, stems
+
+LITERAL = 1.0
+"""Score from which a literal is taken for a parameter."""
+REFERENCE = 0.75
+"""Score from which an earlier output is taken for a required parameter."""
+_POINTING = re.compile(
+    r"(?i)\b(?:it|its|them|they|their|this|that|these|those|result|results|output|above|same|calculated|generated|"
+    r"obtained|retrieved|found|recorded|encrypted|translated|converted)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A task that comes before: its id, tool and the words that asked for it."""
+
+    id: str
+    tool: Tool
+    text: str
+    arguments: dict[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Arguments of a task, and the required parameters that nothing was found for."""
+
+    arguments: dict[str, Value]
+    missing: tuple[Parameter, ...]
+
+
+def bind(tool: Tool, clause: str, whole: str, earlier: Sequence[Given], *, borrow: bool = True) -> Bound:
+    """Bind a tool's parameters.
+
+    The words of the clause come first, then outputs of `earlier` tasks that the clause mentions, then what the `whole`
+    request says about a parameter (where `borrow`). Nothing is invented: what is left is missing.
+    """
+    found: dict[str, Value] = literals(tool, clause)
+    pointing = _POINTING.search(clause) is not None
+    spent: set[Ref] = set()
+    for item in tool.parameters:
+        reference = refer(item, clause, earlier, pointing, spent)
+        if reference is None:
+            continue
+        score, ref = reference
+        wants = item.required and item.default is None
+        weak = item.name in found and _weak(item, found[item.name], clause)
+        if (item.name not in found and (wants or score >= 2.0)) or (weak and score >= 1.0):
+            found[item.name] = ref
+            spent.add(ref)
+    if borrow and clause != whole:
+        lacking = Tool(tool.name, parameters=tuple(p for p in tool.required if p.name not in found))
+        said = list(found.values())
+        found |= {name: value for name, value in literals(lacking, whole, strict=True).items() if value not in said}
+    missing = tuple(item for item in tool.required if item.name not in found)
+    return Bound({item.name: found[item.name] for item in tool.parameters if item.name in found}, missing)
+
+
+def literals(tool: Tool, text: str, *, strict: bool = False) -> dict[str, Value]:
+    """Give the values that a text names to the parameters that they fit best, each value once."""
+    known = mentions(text)
+    lists = [[item.value for item in run] for run in runs(known, text)]
+    found: dict[str, Value] = {}
+    pairs = sorted(
+        (
+            (-score, order, position, item, mention)
+            for order, item in enumerate(tool.parameters)
+            if item.type not in ("boolean", "array", "object")
+            for position, mention in enumerate(known)
+            if (score := fit(item, mention, order, tool)) >= (LITERAL + 0.5 if strict else LITERAL)
+        ),
+        key=lambda pair: pair[:3],
+    )
+    spent: set[int] = set()
+    for item in tool.parameters:
+        if item.choices and (value := _choice(item, text)) is not None:
+            found[item.name] = value
+    for _, _, position, item, mention in pairs:  # the best fits first
+        admitted = {str(choice).lower() for choice in item.choices} or None
+        if admitted is not None and str(mention.value).lower() not in admitted:
+            continue
+        if item.name not in found and position not in spent:
+            found[item.name] = cast(item, mention.value)
+            spent.add(position)
+    for item in tool.parameters:
+        if item.name not in found and (value := _compound(item, text, known, lists, spent, tool)) is not None:
+            found[item.name] = value
+    if not strict:
+        found |= _topics(tool, text, found)
+    return found
+
+
+def cast(item: Parameter, value: Any) -> Value:
+    """Return a value in the parameter's type, where it has one that the value can take."""
+    if item.type == "string" and not isinstance(value, str):
+        return str(value)
+    if item.type in ("integer", "number") and isinstance(value, str):
+        try:
+            number = float(value.replace(",", ""))
+        except ValueError:
+            return value
+        return int(number) if number.is_integer() else number
+    if item.type == "integer" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _choice(item: Parameter, text: str) -> Value | None:
+    for value in sorted(item.choices, key=lambda choice: -len(str(choice))):
+        words = re.escape(str(value)).replace("_", r"[\s_-]").replace("\\ ", r"[\s_-]")
+        if str(value).isdigit() or str(value).lower() in ("true", "false"):
+            continue
+        if re.search(rf"(?i)(?<!\w){words}s?(?!\w)", text):
+            return value
+    if {str(value).lower() for value in item.choices} == {"true", "false"}:
+        said = _said(item, text)
+        return None if said is None else next(c for c in item.choices if str(c).lower() == str(said).lower())
+    return None
+
+
+def _said(item: Parameter, text: str) -> bool | None:
+    """Whether a text says yes or no to a switch; None if it does not speak of it."""
+    words = re.escape(item.name.replace("_", " "))
+    told = re.search(
+        rf"(?i)\b(?:{words}|{re.escape(item.name)})\b\W{{0,3}}(?:is |to |as |= ?|: ?)?(true|false|yes|no)\b", text
+    )
+    if told:
+        return told[1].lower() in ("true", "yes")
+    match = re.search(rf"(?i)(\b(?:no|not|without|exclude|excluding|don'?t)\s+(?:\w+\s+){{0,2}})?\b{words}", text)
+    if match:
+        return match[1] is None
+    named = [word for word in stems(item.name) if word not in ("is", "include", "includ", "has", "show", "get")]
+    if named and set(named) <= set(stems(text)):
+        negated = re.search(rf"(?i)\b(?:no|not|without|excluding|don'?t)\b(?:\s+\w+){{0,3}}?\s+{named[-1]}", text)
+        return negated is None
+    return None
+
+
+def _compound(
+    item: Parameter, text: str, known: list[Mention], lists: list[list[Any]], spent: set[int], tool: Tool
+) -> Value | None:
+    """Read what has no single mention: switches, lists, objects."""
+    if item.type == "boolean":
+        return _said(item, text)
+    if item.type == "object" and item.fields:
+        inner = literals(Tool(tool.name, parameters=item.fields), text, strict=True)
+        return inner or None
+    if item.type == "array":
+        written = [mention for mention in known if mention.kind == "list"]
+        near = [m for m in written if set(stems(item.name)) & set(stems(" ".join(m.before[-3:])))]
+        if near or written:
+            chosen = (near or [m for m in written if m.start not in spent] or written)[0]
+            spent.add(chosen.start)
+            return chosen.value
+        return lists[0] if lists else None
+    return None
+
+
+_ABOUT = re.compile(
+    r"(?i)\b(?:about|regarding|related to|on the topic of|concerning|on|for|of|named|called|titled)\s+"
+    r"(?:the |a |an )?((?:[\w'-]+\s?){1,6}?)"
+    r"(?=$|[.,;?!]|\s(?:in|on|at|for|from|with|to|and|by|using|published|near|that|of)\b)"
+)
+_FREE = re.compile(
+    r"(?i)^(?:q|query|search_?(?:query|term|text)?|keywords?|topic|term|text|message|content|subject|prompt|question)$"
+)
+
+
+def _topics(tool: Tool, text: str, found: dict[str, Value]) -> dict[str, Value]:
+    """Give free text after "about", "for", … to a required parameter that takes any text."""
+    for item in tool.parameters:
+        if item.name in found or item.type not in ("string", "any") or not _FREE.match(item.name) or not item.required:
+            continue
+        if _POINTING.search(text):
+            return {}
+        match = next((m for m in _ABOUT.finditer(text) if not set(stems(m[1])) <= set(stems(tool.name))), None)
+        if match:
+            return {item.name: match[1].strip()}
+    return {}
+
+
+def _weak(item: Parameter, value: Value, clause: str) -> bool:
+    """Whether a literal stands for the parameter without the clause having said so."""
+    return not isinstance(value, (int, float, bool)) and not set(stems(item.name)) & set(stems(clause))
+
+
+def refer(
+    item: Parameter, clause: str, earlier: Sequence[Given], pointing: bool, spent: Collection[Ref] = ()
+) -> tuple[float, Ref] | None:
+    """Find the earlier output that a parameter takes; None if none comes near."""
+    best: tuple[float, Ref] | None = None
+    said = set(stems(clause))
+    for age, given in enumerate(reversed(earlier)):
+        for output in given.tool.outputs:
+            score = similar(item, output, given.tool) - 0.06 * age
+            if score <= 0.0 or Ref(given.id, output.path) in spent:
+                continue
+            named = set(stems(output.path[-1]))
+            if named and named <= said:
+                score += 0.7 if len(named) > 1 else 0.5
+            if pointing and age == 0:
+                score += 0.3
+            if loose(item) and (len(given.tool.outputs) == 1 or named & set(stems(given.tool.name))):
+                score += 0.2
+            if pointing and set(stems(given.tool.name)) & said:
+                score += 0.25
+            if score >= REFERENCE and (best is None or score > best[0] + 1e-9):
+                best = score, Ref(given.id, output.path)
+    return best
+
+
+_LOOSE = frozenset(
+    {"text", "data", "messag", "content", "input", "word", "number", "num", "queri", "query", "q", "argument", "valu"}
+)
+
+
+def loose(item: Parameter) -> bool:
+    """Whether a parameter's name says nothing of what it holds."""
+    return bool({word.rstrip("0123456789") for word in stems(item.name)} & _LOOSE)
+
+
+def similar(item: Parameter, output: Output, source: Tool) -> float:
+    """Say how well an output's field fits a parameter, by name, description and type."""
+    if not _types_fit(item.type, output.type):
+        return 0.0
+    wanted, given = set(stems(item.name)), set(stems(output.path[-1]))
+    if len(output.path) > 1 and len(given) == 1:
+        given |= set(stems(output.path[-2])) if given & {"id", "name", "code"} else set()
+    about = set(stems(source.name))
+    shared = wanted & (given | (about if given & {"id", "name"} else set()))
+    score = 1.2 * len(shared) / max(len(wanted | given), 1) if given & wanted else 0.0
+    if wanted == given:
+        score += 0.3
+    if "id" in wanted and "id" not in given and not given & {"cik", "key", "code"}:
+        return 0.3 * score
+    said, told = set(stems(item.description)), set(stems(output.description))
+    if said and told:
+        score += 0.6 * len(said & told) / len(said | told) ** 0.5 / 2
+    if loose(item):
+        score += 0.35
+    return score - 0.03 * (len(output.path) - 1)
+
+
+def _types_fit(wanted: str, given: str) -> bool:
+    if "any" in (wanted, given) or wanted in (given, "array"):
+        return True
+    if wanted in ("integer", "number"):
+        return given in ("integer", "number")
+    if wanted == "string":
+        return given in ("integer", "number", "string")
+    return False
+
+
+_LOOKS_UP = re.compile(r"(?i)\b(?:find|search|get|list|look ?up|retriev\w*|fetch\w*|return\w*|details?)\b")
+_IDENTIFIES = re.compile(
+    r"(?:^|_)(?:id|key|code|token|cik|uuid)s?$|Ids?$|(?<=[a-z])(?:Code|Key|Token|Number)$|_?geo_?id", re.IGNORECASE
+)
+
+
+def identifies(item: Parameter) -> bool:
+    """Whether a parameter's value is an identifier, which is looked up rather than said."""
+    return _IDENTIFIES.search(item.name) is not None
+
+
+def producers(item: Parameter, consumer: Tool, tools: Sequence[Tool]) -> Iterator[tuple[float, Tool]]:
+    """Yield the tools that look up what a parameter takes, each with how well it does.
+
+    An identifier is looked up for any tool; what people say themselves (a name, a title) only for a tool that acts on
+    it, never for one that looks up things by it.
+    """
+    if not identifies(item) and (_LOOKS_UP.search(spoken(consumer.name)) or loose(item)):
+        return
+    for tool in tools:
+        if not _LOOKS_UP.search(f"{spoken(tool.name)} {tool.description[:60]}"):
+            continue
+        best = max((similar(item, output, tool) for output in tool.outputs), default=0.0)
+        if best > 0.6:
+            yield best, tool

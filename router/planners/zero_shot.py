@@ -1,0 +1,211 @@
+"""Plans from descriptions and parameter schemas alone: no example, no training, no language model.
+
+A request is split into parts, each part is matched with a tool, producers of required inputs that nothing gives are put
+before, arguments are bound, and what the links do not allow is repaired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from graph.errors import NoNodeFits
+from graph.plan import Ref, Task
+from router.planners.binding import Bound, Given, bind, identifies, producers
+from router.planners.fan_out import fan_out
+from router.planners.matching import Matcher, Part
+from router.planners.toolset import Draft, Parameter, Tool, Toolset
+from router.planners.values import mentions
+from router.planners.words import action, stems
+from router.types import Array, Encoder
+
+MIN_SCORE = 0.3
+"""Score below which a part of a request asks for no tool here, unless it is all there is."""
+SHARE = 0.55
+"""Of the best part's score; a part that scores below it goes with the part before."""
+LIKELY = 6
+"""Tools whose parameters are held against a part of a request."""
+TAKEN, LACKING = 0.15, 0.1
+"""Weights of the share of values that a tool takes, and of required parameters that it is not given."""
+MAX_TASKS = 24
+MAX_CHAIN = 2
+"""Producers that are put before a task, one for the other, for one input."""
+
+
+class ZeroShotPlanner:
+    """Plans over one set of tools. Building it encodes their descriptions."""
+
+    name = "zero_shot"
+
+    def __init__(self, tools: Toolset, encoder: Encoder | None) -> None:
+        self.tools = tools
+        self._matcher = Matcher(tools, encoder)
+
+    def draft(self, request: str) -> Draft:
+        """Return the tasks for a request; raises `NoNodeFits` if no part of it fits a tool."""
+        chosen = choose(self._matcher, self._matcher.parts(request))
+        if not chosen:
+            raise NoNodeFits("no tool here fits any part of this request")
+        drafting = Drafting(self.tools, request)
+        for part, index in chosen:
+            drafting.add(self.tools.tools[self.tools.names[index]], part.text, scores=part)
+        return drafting.draft()
+
+    def bind(self, request: str, names: Sequence[str]) -> Draft:
+        """Return a draft of these tools in this order, its arguments and links bound from the request."""
+        texts = self.texts(request, names)
+        drafting = Drafting(self.tools, request)
+        for name, text in zip(names, texts, strict=True):
+            drafting.append(self.tools.tools[name], text)
+        return drafting.draft()
+
+    def texts(self, request: str, names: Sequence[str]) -> list[str]:
+        """Return the part of a request that speaks of each tool; parts go to tools in order."""
+        parts = self._matcher.parts(request)
+        column = {name: index for index, name in enumerate(self.tools.names)}
+        return aligned(parts, [column[name] for name in names])
+
+
+def choose(matcher: Matcher, parts: Sequence[Part]) -> list[tuple[Part, int]]:
+    """Return the parts that ask for something, each with its tool; what asks for nothing joins the part before."""
+    top = max((float(part.scores.max()) for part in parts), default=0.0)
+    found: list[tuple[Part, int]] = []
+    for part in parts:
+        score = float(part.scores.max())
+        asks = action(part.text) is not None
+        if found and score < max(MIN_SCORE, (0.3 if asks else SHARE) * top):
+            last, tool = found[-1]
+            found[-1] = (Part(f"{last.text}. {part.text}", last.scores), tool)
+            continue
+        chosen = [matcher.tools.tools[matcher.tools.names[index]] for _, index in found]
+        scores = matcher.after(part, chosen)
+        found.append((Part(part.text, scores), best_bound(matcher.tools, part.text, scores, chosen)))
+    return found if top >= 0.1 else []
+
+
+def best_bound(tools: Toolset, text: str, scores: Array, earlier: Sequence[Tool]) -> int:
+    """Return the tool that fits best, of the likeliest, counting how much of the text its parameters take.
+
+    A required parameter that nothing gives speaks against a tool; an identifier, which can be looked up, does not.
+    """
+    likely = [int(index) for index in scores.argsort()[::-1][:LIKELY]]
+    there = mentions(text)
+    given = [Given(f"g{index}", tool, "") for index, tool in enumerate(earlier)]
+    worth = {}
+    for index in likely:
+        tool = tools.tools[tools.names[index]]
+        bound = bind(tool, text, text, given, borrow=False)
+        literal = sum(1 for value in bound.arguments.values() if not isinstance(value, Ref))
+        taken = min(literal, len(there)) / max(len(there), 1)
+        lacking = sum(not identifies(item) for item in bound.missing) / max(len(tool.required), 1)
+        worth[index] = float(scores[index]) + TAKEN * taken - LACKING * lacking
+    return max(worth, key=lambda index: worth[index])
+
+
+def _kin(one: Tool, other: Tool) -> set[str]:
+    """Return the words that two tools' names share, verbs left out."""
+    return {word for word in set(stems(one.name)) & set(stems(other.name)) if action(word) is None}
+
+
+def aligned(parts: Sequence[Part], columns: Sequence[int]) -> list[str]:
+    """Give each tool, in order, the part that speaks of it; never an earlier part than the tool before has."""
+    count, width = len(parts), len(columns)
+    best = [[float("-inf")] * count for _ in range(width)]
+    back = [[0] * count for _ in range(width)]
+    for row, column in enumerate(columns):
+        for at, part in enumerate(parts):
+            before = [(best[row - 1][i] + (0.0 if i == at else 0.15), i) for i in range(at + 1)] if row else [(0.0, 0)]
+            value, back[row][at] = max(before)
+            best[row][at] = value + float(part.scores[column])
+    at = max(range(count), key=lambda index: best[-1][index])
+    found = []
+    for row in reversed(range(width)):
+        found.append(parts[at].text)
+        at = back[row][at]
+    return found[::-1]
+
+
+@dataclass(slots=True)
+class Drafting:
+    """The state of one request on its way to a draft."""
+
+    tools: Toolset
+    request: str
+    tasks: list[Task] = field(default_factory=list)
+    given: list[Given] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def add(self, tool: Tool, text: str, scores: Part) -> None:
+        """Add the calls that a part of the request asks of a tool, and producers of what they lack."""
+        calls = fan_out(tool, text)
+        for call in calls:
+            bound = bind(tool, call, self.request, self.given, borrow=len(calls) == 1)
+            depth = 0
+            while bound.missing and depth < MAX_CHAIN and self._produce(bound.missing, tool, text, scores):
+                bound = bind(tool, call, self.request, self.given, borrow=len(calls) == 1)
+                depth += 1
+            self._put(tool, text, bound)
+
+    def append(self, tool: Tool, text: str) -> None:
+        """Add one call of a tool with what can be bound."""
+        self._put(tool, text, bind(tool, text, self.request, self.given))
+
+    def _produce(self, missing: Sequence[Parameter], tool: Tool, text: str, scores: Part) -> bool:
+        """Put a producer of the first missing input before; say whether there is one."""
+        had = {given.tool.name for given in self.given}
+        for item in missing:
+            others = [other for name, other in self.tools.tools.items() if name != tool.name and name not in had]
+            entity = {word for word in stems(item.name) if word not in ("id", "name", "key", "cod", "number")}
+            ranked = []
+            for score, other in producers(item, tool, others):
+                kin = _kin(tool, other) | (entity & set(stems(other.name)))
+                if kin and self.tools.linked(other.name, tool.name):
+                    column = self.tools.names.index(other.name)
+                    bound = bind(other, text, self.request, self.given)
+                    score += float(scores.scores[column]) + 0.15 * len(kin) - 0.8 * len(bound.missing)
+                    ranked.append((score, other.name, bound))
+            best = max(ranked, key=lambda entry: entry[:2], default=None)
+            if best is not None and best[0] >= 0.9 and len(self.tasks) < MAX_TASKS:
+                self._put(self.tools.tools[best[1]], text, best[2])
+                return True
+        return False
+
+    def _put(self, tool: Tool, text: str, bound: Bound) -> None:
+        if len(self.tasks) >= MAX_TASKS:
+            return
+        arguments = dict(bound.arguments)
+        for name, value in bound.arguments.items():
+            if isinstance(value, Ref) and not self.tools.linked(self._node(value.task), tool.name):
+                del arguments[name]
+        if any(task.node == tool.name and task.arguments == arguments for task in self.tasks):
+            return
+        task = Task(f"t{len(self.tasks) + 1}", tool.name, arguments)
+        self.tasks.append(task)
+        self.given.append(Given(task.id, tool, text, arguments))
+        for item in tool.required:
+            if item.name not in arguments:
+                what = item.description.rstrip(".") or item.name.replace("_", " ")
+                self.missing.append(f"{tool.name} needs {item.name!r} ({what}): what should it be?")
+
+    def _node(self, id: str) -> str:
+        return next(task.node for task in self.tasks if task.id == id)
+
+    def draft(self) -> Draft:
+        """Return the draft, with the links that no argument carries."""
+        return Draft(tuple(self.tasks), tuple(self._order()), tuple(dict.fromkeys(self.missing)))
+
+    def _order(self) -> list[tuple[str, str]]:
+        """Link tasks by kinds of input and output; one after the other where tools say nothing of what they give."""
+        found = []
+        for index, task in enumerate(self.tasks[1:], 1):
+            tool = self.tools.tools[task.node]
+            if self.tools.typed and not tool.takes:
+                continue
+            for earlier in reversed(self.tasks[:index]):
+                fits = not self.tools.typed or tool.takes & self.tools.tools[earlier.node].makes
+                if fits and self.tools.linked(earlier.node, task.node):
+                    found.append((earlier.id, task.id))
+                    break
+                if not self.tools.typed:
+                    break
+        return found

@@ -1,0 +1,140 @@
+"""Plans from descriptions and schemas alone: what a request says goes where it belongs, and nothing is invented."""
+
+from __future__ import annotations
+
+import string
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graph.errors import NoNodeFits
+from graph.plan import Ref
+from router.planners.toolset import Output, Parameter, Tool, Toolset
+from router.planners.values import mentions
+from router.planners.words import spoken, stems
+from router.planners.zero_shot import ZeroShotPlanner
+
+
+def tool(name: str, description: str, outputs: str = "", **parameters: str) -> Tool:
+    """Build a tool; `!` before a type makes the parameter optional."""
+    taken = tuple(Parameter(key, kind.strip("!"), "", not kind.startswith("!")) for key, kind in parameters.items())
+    return Tool(name, description, taken, tuple(Output((field,), "string") for field in outputs.split()))
+
+
+TOOLS = Toolset.of(
+    [
+        tool("get_weather", "Get the weather of a city", "forecast", city="string"),
+        tool("translate_text", "Translate a text into a language", "translated_text", text="string", language="string"),
+        tool("find_location", "Find a place by its name", "location_id", query="string"),
+        tool("find_restaurants", "Find restaurants near a location", "restaurant_name", location_id="string"),
+        tool("calculate_tip", "Calculate the tip on a bill", "tip_amount", bill_total="number", percentage="number"),
+        tool("send_email", "Send an email to a recipient", "", recipient="string", message="string"),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def planner() -> ZeroShotPlanner:
+    return ZeroShotPlanner(TOOLS, None)
+
+
+def nodes(planner: ZeroShotPlanner, text: str) -> list[str]:
+    return [task.node for task in planner.draft(text).tasks]
+
+
+def test_a_request_of_two_parts_has_two_tasks_with_their_values(planner: ZeroShotPlanner) -> None:
+    draft = planner.draft("Get the weather in Oslo and calculate a 15% tip on a bill of $80.")
+    assert [(task.node, dict(task.arguments)) for task in draft.tasks] == [
+        ("get_weather", {"city": "Oslo"}),
+        ("calculate_tip", {"bill_total": 80, "percentage": 15}),
+    ]
+
+
+def test_a_list_of_values_is_a_call_for_each(planner: ZeroShotPlanner) -> None:
+    draft = planner.draft("Get the weather in Oslo, Rome and Lima.")
+    assert [task.arguments["city"] for task in draft.tasks] == ["Oslo", "Rome", "Lima"]
+
+
+def test_what_an_earlier_task_gives_is_referred_to_by_field(planner: ZeroShotPlanner) -> None:
+    draft = planner.draft("Translate the text 'Guten Tag' into French, then send an email with it to a@b.org.")
+    assert draft.tasks[1].arguments == {"recipient": "a@b.org", "message": Ref("t1", ("translated_text",))}
+    assert draft.links == (("t1", "t2"),)
+
+
+def test_an_identifier_that_nobody_says_is_looked_up_first(planner: ZeroShotPlanner) -> None:
+    assert nodes(planner, "Find restaurants in Rome") == ["find_location", "find_restaurants"]
+
+
+def test_what_is_missing_is_asked_for_and_not_invented(planner: ZeroShotPlanner) -> None:
+    draft = planner.draft("Calculate the tip on a bill of $80")
+    assert "percentage" not in draft.tasks[0].arguments
+    assert any("'percentage'" in question for question in draft.missing)
+
+
+def test_a_request_that_shares_no_word_with_any_tool_has_no_plan(planner: ZeroShotPlanner) -> None:
+    with pytest.raises(NoNodeFits):
+        planner.draft("zzz qqq")
+
+
+def test_tools_bound_in_a_given_order_keep_it(planner: ZeroShotPlanner) -> None:
+    draft = planner.bind("Get the weather in Rome and translate it into French", ["get_weather", "translate_text"])
+    assert draft.tasks[1].arguments == {"text": Ref("t1", ("forecast",)), "language": "French"}
+
+
+def test_links_that_the_graph_lacks_are_not_used() -> None:
+    apart = Toolset.of(TOOLS.tools.values(), [("find_location", "find_restaurants")])
+    draft = ZeroShotPlanner(apart, None).draft("Translate the text 'Hallo' into French, then send an email with it")
+    assert draft.links == ()
+    assert not draft.problems(apart)
+
+
+WORDS = [*string.punctuation, "and", "then", "get the weather", "in Oslo", "'x'", "5%", "the result", "it", "[1, 2]"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([*WORDS, "translate it", "find restaurants", "a@b.org", "email"]), max_size=14),
+    st.sets(st.tuples(st.sampled_from(TOOLS.names), st.sampled_from(TOOLS.names))),
+)
+def test_every_plan_is_valid(parts: list[str], links: set[tuple[str, str]]) -> None:
+    for tools in (TOOLS, Toolset.of(TOOLS.tools.values(), links)):
+        try:
+            draft = ZeroShotPlanner(tools, None).draft(" ".join(parts) or "x")
+        except NoNodeFits:
+            continue
+        assert draft.problems(tools) == []
+        draft.to_plan("zero_shot")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("on January 31, 2025 at noon", "date", "2025-01-31"),
+        ("call 555-1234 now", "phone", "555-1234"),
+        ("a rate of 4.5%", "number", 4.5),
+        ("a loan of 200,000 dollars", "number", 200000),
+        ("weighs 70kg", "number", 70),
+        ("grades [A, B]", "list", ["A", "B"]),
+        ("open example.wav please", "file", "example.wav"),
+        ("songs by Ed Sheeran", "proper", "Ed Sheeran"),
+    ],
+)
+def test_values_are_found_in_their_form(text: str, kind: str, value: object) -> None:
+    assert (kind, value) in [(item.kind, item.value) for item in mentions(text)]
+
+
+def test_names_and_phrases_have_words_in_common() -> None:
+    assert spoken("getCity.byName_v2") == "get City by Name v2"
+    assert set(stems("calculate_squared")) & set(stems("the square of it"))
+
+
+def test_vectors_count_beside_words() -> None:
+    class Toward:
+        name = "toward"
+
+        def encode(self, texts):
+            return np.array([[1.0, 0.0] if "weather" in t or "sky" in t else [0.0, 1.0] for t in texts], np.float32)
+
+    assert nodes(ZeroShotPlanner(TOOLS, Toward()), "Tell me about the sky over Oslo")[0] == "get_weather"
