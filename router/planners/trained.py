@@ -73,7 +73,7 @@ def drafted(tools: Toolset, request: str, names: Sequence[str], binder: ZeroShot
     from graph.plan import Task
 
     if binder is not None:
-        return binder.bind(request, names)
+        return binder.over(request, names)
     tasks = tuple(Task(f"t{index}", name) for index, name in enumerate(names, 1))
     order = tuple((one.id, two.id) for one, two in itertools.pairwise(tasks) if tools.linked(one.node, two.node))
     return Draft(tasks, order)

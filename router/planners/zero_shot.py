@@ -51,7 +51,7 @@ class ZeroShotPlanner:
             drafting.add(self.tools.tools[self.tools.names[index]], part.text, scores=part)
         return drafting.draft()
 
-    def bind(self, request: str, names: Sequence[str]) -> Draft:
+    def over(self, request: str, names: Sequence[str]) -> Draft:
         """Return a draft of these tools in this order, its arguments and links bound from the request."""
         texts = self.texts(request, names)
         drafting = Drafting(self.tools, request)

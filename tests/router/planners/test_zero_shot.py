@@ -79,7 +79,7 @@ def test_a_request_that_shares_no_word_with_any_tool_has_no_plan(planner: ZeroSh
 
 
 def test_tools_bound_in_a_given_order_keep_it(planner: ZeroShotPlanner) -> None:
-    draft = planner.bind("Get the weather in Rome and translate it into French", ["get_weather", "translate_text"])
+    draft = planner.over("Get the weather in Rome and translate it into French", ["get_weather", "translate_text"])
     assert draft.tasks[1].arguments == {"text": Ref("t1", ("forecast",)), "language": "French"}
 
 
