@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from graph.collect import collect
 from graph.loader import load_paths, load_text
 from graph.model_graph import ModelGraph
 from graph.node import NodeEnvironment, installed_kinds
+from graph.plan import Plan
 from graph.spec import NodeSpec
 from graph.types import Call, Message
 
@@ -38,6 +40,13 @@ def test_yaml_declares_valid_nodes():
     assert found
     for text in found:
         assert load_text(text, installed_kinds()).problems == ()
+
+
+def test_plans_are_valid():
+    found = [data for text in blocks("json") if "tasks" in (data := json.loads(text))]
+    assert found
+    for data in found:
+        assert Plan.from_json(data).budget
 
 
 def test_the_table_of_keys_knows_every_key_and_its_defaults():

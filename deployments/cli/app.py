@@ -12,7 +12,7 @@ from deployments.cli.imports import build_import_app
 from deployments.cli.mcp import mcp
 from deployments.cli.nodes import build_nodes_app
 from deployments.cli.router import build_router_app
-from deployments.cli.routing import build_plan, build_route
+from deployments.cli.routing import plan, route
 from deployments.cli.runs import run
 from deployments.cli.traces import trace
 from deployments.cli.train import build_train_app
@@ -62,9 +62,7 @@ def build_app() -> typer.Typer:
     app.add_typer(build_eval_app(), name="eval", rich_help_panel=here)
     app.add_typer(build_nodes_app(), name="nodes", rich_help_panel=there)
     app.add_typer(build_router_app(), name="router", rich_help_panel=there)
-    app.command("route", rich_help_panel=there)(build_route())
-    app.command("plan", rich_help_panel=there)(build_plan())
-    for command in (run, trace, graph, mcp):
+    for command in (route, plan, run, trace, graph, mcp):
         app.command(rich_help_panel=there)(command)
     return app
 

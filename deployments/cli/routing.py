@@ -3,56 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from deployments.cli.console import clean, console, styled, write_json, write_table
 from deployments.cli.options import DEFAULT_URL, Json, Key, Url
+from deployments.cli.plan_mermaid import plan_mermaid
 from deployments.cli.requests import Audio, Image, RequestText, build_request
 from deployments.cli.session import connect
-
-if TYPE_CHECKING:
-    from deployments.client import Client
 
 BAR_WIDTH = 20
 
 
-def build_route() -> Callable[..., None]:
-    """Return the command `route`."""
-    about = "Show which node would take a request, with probabilities, and why others would not."
-    return _command(about, lambda client, request: client.route(request), write_decision)
+Mermaid = Annotated[bool, typer.Option("--mermaid", help="Write the plan as a Mermaid flow chart.")]
 
 
-def build_plan() -> Callable[..., None]:
-    """Return the command `plan`."""
-    about = "Show how a request would be split into tasks, without running them."
-    return _command(about, lambda client, request: client.plan(request), write_plan)
+def route(
+    text: RequestText,
+    audio: Audio = None,
+    image: Image = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Show which node would take a request, with probabilities, and why others would not."""
+    request = build_request(text, audio, image)
+    with connect(url, key, as_json) as client:
+        found = client.route(request)
+    write_json(found) if as_json else write_decision(console(), found)
 
 
-def _command(
-    about: str,
-    ask: Callable[[Client, dict[str, Any]], Mapping[str, Any]],
-    write: Callable[[Console, Mapping[str, Any]], None],
-) -> Callable[..., None]:
-    def command(
-        text: RequestText,
-        audio: Audio = None,
-        image: Image = None,
-        url: Url = DEFAULT_URL,
-        key: Key = None,
-        as_json: Json = False,
-    ) -> None:
-        request = build_request(text, audio, image)
-        with connect(url, key, as_json) as client:
-            found = ask(client, request)
-        write_json(found) if as_json else write(console(), found)
-
-    command.__doc__ = about
-    return command
+def plan(
+    text: RequestText,
+    audio: Audio = None,
+    image: Image = None,
+    mermaid: Mermaid = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Show how a request would be split into tasks, without running them."""
+    request = build_request(text, audio, image)
+    with connect(url, key, as_json) as client:
+        found = client.plan(request)
+    if mermaid:
+        typer.echo(plan_mermaid(found), nl=False)
+    else:
+        write_json(found) if as_json else write_plan(console(), found)
 
 
 def write_decision(out: Console, decision: Mapping[str, Any]) -> None:

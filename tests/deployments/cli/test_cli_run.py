@@ -6,6 +6,7 @@ import json
 from fake_native_service import OUTCOMES, PLAN
 from rich.console import Console
 
+from deployments.cli.plan_mermaid import plan_mermaid
 from deployments.cli.run_display import RunDisplay
 
 
@@ -150,3 +151,13 @@ def test_conditions_lists_and_loops_are_shown():
         "t1[0] a ok", "1 items, cached", "planned 2 tasks anew, because t2 failed",
     ):  # fmt: skip
         assert text in shown, shown
+
+
+def test_a_plan_is_drawn(modelyard, service):
+    drawn = modelyard("plan", "x", "--mermaid")
+    assert drawn.stdout.splitlines() == [
+        "flowchart LR", '    t0["t1: speech"]', '    t1(["t2: legal"])', "    t0 --> t1",
+    ]  # fmt: skip
+    forms = {"id": "a", "node": "n", "when": "x < 'y'", "map": {}, "repeat": {"until": "z"}, "composes": ["b"]}
+    label = plan_mermaid({"tasks": [forms]}).splitlines()[1]
+    assert label.endswith("[\"a: n<br/>when x &lt; 'y'<br/>until z<br/>writes the answer\"]")
