@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 import httpx
 import orjson
 
+from deployments.addresses import is_loopback
 from deployments.service_error import ServiceError as ServiceError
 from deployments.sse import EventTooLarge, SseParser
 from graph.types import Json
@@ -59,7 +59,7 @@ class Client:
         timeout = httpx.Timeout(timeout_s, connect=connect_s)
         try:
             # A proxy from the environment cannot reach this machine's own loopback address.
-            trust_env = not _is_loopback(httpx.URL(url).host)
+            trust_env = not is_loopback(httpx.URL(url).host)
             self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trust_env)
         except BAD_URLS as error:
             raise ServiceError(f"{url!r} is not an address: {error}", code="bad_url") from error
@@ -117,6 +117,22 @@ class Client:
     def learn(self, *, dry_run: bool = False, force: bool = False) -> dict[str, Json]:
         """Make labelled feedback examples of its nodes."""
         return _object(self._json("POST", "/v1/router/learn", params=_flags(dry_run, force)))
+
+    def create_key(self, wanted: Mapping[str, Json]) -> dict[str, Json]:
+        """Make an API key; `key` of the answer is the key itself, told this once."""
+        return _object(self._json("POST", "/v1/keys", json=wanted))
+
+    def keys(self) -> list[dict[str, Json]]:
+        """Return what is known of every key."""
+        return _items(self._json("GET", "/v1/keys"))
+
+    def revoke_key(self, id: str) -> dict[str, Json]:
+        """Make a key worthless."""
+        return _object(self._json("DELETE", f"/v1/keys/{quote(id, safe='')}"))
+
+    def audit(self, *, limit: int, after: int = 0) -> list[dict[str, Json]]:
+        """Return who changed what, oldest first."""
+        return _items(self._json("GET", "/v1/audit", params={"limit": limit, "after": after}))
 
     def route(self, request: Mapping[str, Json]) -> dict[str, Json]:
         """Decide which node takes a request (`{"input"}` or `{"messages"}`) without running it."""
@@ -238,13 +254,6 @@ def _checked(key: str) -> str:
     if not key.isascii() or not key.isprintable():
         raise ServiceError("the API key holds characters that a header cannot carry", code="bad_key")
     return key
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _parse(response: httpx.Response) -> Json:

@@ -9,11 +9,14 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from deployments.access.security import make_security
 from deployments.exploration import make_exploration
 from deployments.feedback import FeedbackLog
 from deployments.heap import spare_the_collector
 from deployments.invoke.breaker import CircuitBreaker
 from deployments.invoke.cache import OutputCache, cached
+from deployments.invoke.charge import charged
+from deployments.invoke.permitted import permitted
 from deployments.invoke.stack import Policies, compose
 from deployments.lessons import lesson, lessons_hash
 from deployments.metrics import Metrics, metered
@@ -22,6 +25,7 @@ from deployments.orchestrator import Orchestrator
 from deployments.placement import Placement
 from deployments.registration import RegistrationGate, Skipped, refusal
 from deployments.router_versions import RouterVersions
+from deployments.run_slots import RunSlots
 from deployments.runs import Runs
 from deployments.settings import Settings
 from deployments.snapshot import Snapshot
@@ -57,6 +61,7 @@ class Gateway:
         self.kinds = installed_kinds()
         self.store = make_store(settings.store)
         self.registry = Registry(self.store)
+        self.security = make_security(settings, self.store)
         self.metrics = Metrics()
         self.snapshot = Snapshot()
         self.ready = False
@@ -108,10 +113,11 @@ class Gateway:
                 lambda inner: traced(inner, self._spec, capture_content=settings.capture_content),
                 lambda inner: cached(inner, self._spec, outputs) if settings.output_cache_entries else inner,
                 lambda inner: metered(inner, self.metrics, self._spec),
+                lambda inner: charged(inner, self.security.quotas.charge, self._spec),
             ),
         )
         stack = compose(self._placement.invoke, policies)
-        invoke = self._invoke = stack.invoke
+        invoke = self._invoke = permitted(stack.invoke)
         self._forget_calls = stack.forget
         learned = LearnedPlanner(self.router.score)
         planner: Planner = LLMPlanner(invoke, settings.planner_node, learned) if settings.planner_node else learned
@@ -135,6 +141,7 @@ class Gateway:
             self.orchestrator.plan,
             ExecutionLimits(settings.max_parallel_tasks, settings.run_total_s),
             settings.max_runs,
+            RunSlots(self.store, settings.run_total_s),
             on_end=lambda status, seconds: self.metrics.ran("plan", status, seconds),
             ready=self._settled,
         )
@@ -179,6 +186,7 @@ class Gateway:
                 await asyncio.gather(task, return_exceptions=True)
         await self.runs.aclose(self.settings.drain_s)
         await self._placement.aclose()
+        await self.security.quotas.aclose()
         await self.router.aclose()
         await self.traffic.aclose()
         await self.store.aclose()

@@ -17,6 +17,9 @@ from graph import errors
 
 STATUS: dict[type[errors.ModelyardError], tuple[int, str]] = {
     errors.Unauthorized: (401, "authentication_error"),
+    errors.Forbidden: (403, "permission_error"),
+    errors.RateLimited: (429, "rate_limit_error"),
+    errors.IdempotencyConflict: (422, "idempotency_error"),
     errors.PayloadTooLarge: (413, "invalid_request_error"),
     errors.InvalidRequest: (400, "invalid_request_error"),
     errors.InvalidSpec: (400, "invalid_request_error"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import re
 import time
@@ -15,29 +14,34 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.access.principal import NOBODY
+from deployments.access.rules import Rules
+from deployments.access.security import Security
 from deployments.http_errors import bug_response, error_response
 from deployments.settings import Settings
 from graph import telemetry as otel
-from graph.errors import ModelyardError, PayloadTooLarge, Unauthorized
+from graph.errors import ModelyardError, PayloadTooLarge
 
 log = logging.getLogger("modelyard.gateway")
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""Answered without a key: what an orchestrator asks. They are not traced either."""
-UNTRACED = OPEN_PATHS | {"/metrics"}
+UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 
 
 class Exchange:
     """One request and its answer, as the handlers see it in `request.state.exchange`."""
 
-    __slots__ = ("began", "headers", "request_id", "span", "standalone", "timings")
+    __slots__ = ("began", "headers", "principal", "request_id", "run", "span", "standalone", "timings")
 
     def __init__(self, request_id: str, span: Span, standalone: bool) -> None:
         self.request_id = request_id
         self.standalone = standalone
         """Whether a client that leaves is noticed here, not by the server around us."""
         self.span = span
+        self.principal = NOBODY
+        """Who asks, as far as that was found out: on open paths nobody need say."""
+        self.run: str | None = None
+        """Id that a run started by this request gets, so that asking again finds it."""
         self.began = time.perf_counter()
         self.headers: dict[str, str] = {}
         """Extra headers of the answer."""
@@ -57,6 +61,7 @@ class RequestMiddleware:
         self,
         app: ASGIApp,
         settings: Settings,
+        security: Security,
         *,
         standalone: bool,
         traces_full: Callable[[], bool] = lambda: False,
@@ -68,7 +73,8 @@ class RequestMiddleware:
         self._app = app
         self._traces_full = traces_full
         self._standalone = standalone
-        self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        self._access, self._quotas = security.access, security.quotas
+        self._rules = Rules()
         self._max_body = settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,8 +93,9 @@ class RequestMiddleware:
         scope.setdefault("state", {})["exchange"] = exchange
         finish = _Finish(exchange, send)
         try:
-            refusal = self._refusal(path, headers)
-            if refusal is not None:
+            try:
+                await self._admit(scope["method"], path.removeprefix(scope.get("root_path", "")), headers, exchange)
+            except ModelyardError as refusal:
                 await error_response(refusal)(scope, receive, finish)
             else:
                 await self._app(scope, _bounded(receive, self._max_body, self._standalone), finish)
@@ -114,16 +121,23 @@ class RequestMiddleware:
             return otel.unrecorded_root()
         return otel.request_span(method, path, headers)
 
-    def _refusal(self, path: str, headers: Headers) -> ModelyardError | None:
+    async def _admit(self, method: str, path: str, headers: Headers, exchange: Exchange) -> None:
+        """Find out who asks, and raise unless that one may ask this, now."""
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._max_body:
-            return PayloadTooLarge(f"the body has {length} bytes; at most {self._max_body} are taken")
-        if self._key is None or path in OPEN_PATHS:
-            return None
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._key):
-            return None
-        return Unauthorized("a valid key is needed: send it as 'Authorization: Bearer KEY'")
+            raise PayloadTooLarge(f"the body has {length} bytes; at most {self._max_body} are taken")
+        rule = self._rules.find(method, path)
+        authorization = headers.get("authorization", "")
+        try:
+            exchange.principal = principal = await self._access.identify(authorization)
+        except ModelyardError:
+            if rule.is_open:
+                return
+            raise
+        if (refusal := rule.refusal(principal)) is not None:
+            raise refusal
+        if rule.counted and principal.is_limited:
+            await self._quotas.admit(principal, exchange.headers)
 
 
 def _name_by_route(span: Span, scope: Scope) -> None:

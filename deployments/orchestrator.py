@@ -16,6 +16,7 @@ from graph import telemetry as otel
 from graph.binding import SAMPLING
 from graph.errors import InvalidRequest, NoNodeFits, Overloaded, StreamBroken, UnsupportedParameter
 from graph.journal import RunRecord
+from graph.model_graph import ModelGraph
 from graph.node import Invoke, KindRegistry
 from graph.plan import Plan
 from graph.types import Call, Delta, Message, NodeName, Usage
@@ -85,7 +86,7 @@ class Orchestrator:
         if decision.node is None:
             raise nothing_fits(decision)
         if decision.via:
-            plan = await SinglePlanner(lambda *_: _ready(decision)).plan(call, self._snapshot().graph)
+            plan = await SinglePlanner(lambda *_: _ready(decision)).plan(call, self.graph_for(call))
             return replace(await self._planned(call, plan, span, timings), decision=decision)
         if decision.query != call.text:
             call = _rewritten(call, decision.query)
@@ -97,8 +98,7 @@ class Orchestrator:
         route_span = otel.route_span(self._router.strategy, parent=span if span is not None else call.context.trace)
         with otel.recorded(route_span):
             self._require_nodes()
-            snapshot = self._snapshot()
-            decision = await self._router.decide(call, snapshot.graph, excluded=self.excluded(call))
+            decision = await self._router.decide(call, self.graph_for(call), excluded=self.excluded(call))
             if self._adjust is not None:
                 decision = await self._adjust(call, decision)
             if route_span.is_recording():
@@ -118,7 +118,7 @@ class Orchestrator:
         span = otel.plan_span(self._planner.name, parent=call.context.trace)
         with otel.recorded(span):
             self._require_nodes()
-            graph = self._snapshot().graph.without(*self._snapshot().unavailable, *avoid)
+            graph = self.graph_for(call).without(*self._snapshot().unavailable, *avoid)
             within = call.with_context(trace=otel.carrier(span) or call.context.trace)
             plan = await self._planner.plan(within, graph)
             graph.check(plan)
@@ -129,6 +129,10 @@ class Orchestrator:
         """Raise `Overloaded` while this process does not know the nodes: it has just started."""
         if self._snapshot().number == 0:
             raise Overloaded("the gateway is starting and does not know its nodes yet", retry_after=2)
+
+    def graph_for(self, call: Call) -> ModelGraph:
+        """Return the nodes that exist for whoever asks."""
+        return self._snapshot().graph.seen_by(call.context.nodes)
 
     def excluded(self, call: Call) -> dict[NodeName, str]:
         """Return the nodes that cannot take a call now, each with the reason."""
@@ -152,13 +156,12 @@ class Orchestrator:
 
     def usable(self, node: NodeName, call: Call) -> bool:
         """Whether a node is ready and its kind and modalities fit the call: a condition on fallbacks."""
-        graph = self._snapshot().graph
+        graph = self.graph_for(call)
         return node in graph and node not in self.excluded(call) and graph[node].accepts >= call.modalities
 
     def require(self, node: NodeName, call: Call) -> None:
         """Raise unless a node that the caller named can take the call."""
-        snapshot = self._snapshot()
-        spec = snapshot.graph[node]
+        spec = self.graph_for(call)[node]
         why = capabilities(self._kinds, spec, call)
         if why is not None:
             field_name = next((name for name in call.params if name in why), "model")

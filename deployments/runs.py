@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from opentelemetry.trace import Span
 
 from deployments.replanning import MakePlan, plan_rest, prepared
 from deployments.run_errors import Described
 from deployments.run_events import EventWriter
+from deployments.run_slots import RunSlots
+from deployments.run_work import RunWork
 from graph import telemetry as otel
 from graph.errors import ModelyardError, Overloaded
 from graph.executor import ExecutionLimits, execute
@@ -22,8 +23,9 @@ from graph.model_graph import ModelGraph
 from graph.node import Invoke
 from graph.plan import Plan
 from graph.replan import to_avoid, unhandled
-from graph.run import Outcome, RunEvent, RunResult, RunStatus
+from graph.run import RunEvent, RunResult, RunStatus
 from graph.run_options import RunOptions
+from graph.run_record import new_run_id
 from graph.types import Call, NodeName
 
 log = logging.getLogger("modelyard.runs")
@@ -32,21 +34,6 @@ POLL_S = 0.25
 """How often a run that another process works on is looked at."""
 RENEW_S = 5.0
 """How often leases are renewed, and runs of dead processes are looked for."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """A run that this process works on."""
-
-    id: str
-    call: Call
-    plan: Plan | None
-    options: RunOptions
-    trace: dict[str, str]
-    done: tuple[Outcome, ...] | None
-    """Outcomes that another process left behind; None for a new run."""
-    writer: EventWriter
-    task: asyncio.Task[None] | None = field(default=None, compare=False)
 
 
 class Runs:
@@ -60,6 +47,7 @@ class Runs:
         make_plan: MakePlan,
         limits: ExecutionLimits,
         max_runs: int,
+        slots: RunSlots,
         on_end: Callable[[str, float], None] = lambda status, seconds: None,
         ready: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -73,10 +61,11 @@ class Runs:
         self._make_plan = make_plan
         self._limits = limits
         self._max_runs = max_runs
+        self._slots = slots
         self._accepting = 0
         self._on_end = on_end
         self._ready = ready
-        self._works: dict[str, _Work] = {}
+        self._works: dict[str, RunWork] = {}
         self._unrecorded: dict[str, Described] = {}
         """Runs that failed here while the store was away: still to be written down."""
         self._background: set[asyncio.Task[None]] = set()
@@ -102,22 +91,30 @@ class Runs:
         *,
         span: Span,
         options: RunOptions | None = None,
+        id: str | None = None,
     ) -> str:
-        """Journal a run, begin it, and return its id. Raises `Overloaded` when as many as may be are in progress."""
+        """Journal a run, begin it, and return its id: `id`, or a new one.
+
+        Raises `Overloaded` when as many as may be are in progress.
+        """
         options = options or RunOptions()
-        plan, limit = prepared(plan, options, call, self._graph())
+        plan, limit = prepared(plan, options, call, self._graph_for(call))
         if self._room() <= 0:
             raise Overloaded(f"{self._max_runs} runs are in progress here, the most there may be (max_runs)")
-        id = f"run_{uuid.uuid4().hex}"
+        id = id or new_run_id()
         deadline = min(call.context.deadline or float("inf"), time.time() + min(limit, self._limits.total_s))
         call = call.with_context(deadline=deadline)
         self._accepting += 1
         try:
-            await self._journal.accept(id, call, plan, otel.trace_id(span), options)
+            async with self._slots.taken(call.context.caller, id):
+                await self._journal.accept(id, call, plan, otel.trace_id(span), options)
         finally:
             self._accepting -= 1
-        self._begin(_Work(id, call, plan, options, otel.carrier(span), None, EventWriter(self._journal, id)))
+        self._begin(RunWork(id, call, plan, options, otel.carrier(span), None, EventWriter(self._journal, id)))
         return id
+
+    def _graph_for(self, call: Call) -> ModelGraph:
+        return self._graph().seen_by(call.context.nodes)
 
     def _room(self) -> int:
         return self._max_runs - len(self._works) - self._accepting
@@ -131,7 +128,7 @@ class Runs:
             task.add_done_callback(self._background.discard)
             await asyncio.shield(task)
 
-    async def _stop(self, work: _Work) -> None:
+    async def _stop(self, work: RunWork) -> None:
         assert work.task is not None  # noqa: S101  # begun
         work.task.cancel()
         await asyncio.wait([work.task])
@@ -141,13 +138,13 @@ class Runs:
         """Return a run as it stands; raise `RunNotFound`."""
         return await self._journal.get(id)
 
-    async def status(self, id: str) -> RunStatus:
-        """Return how a run stands, in one small read; raise `RunNotFound`."""
-        return await self._journal.status(id)
+    async def caller(self, id: str) -> str | None:
+        """Return who started a run, in one small read; raise `RunNotFound`."""
+        return await self._journal.caller(id)
 
-    async def list(self, limit: int) -> tuple[RunRecord, ...]:
-        """Return the latest runs."""
-        return await self._journal.list(limit)
+    async def list(self, limit: int, caller: str | None = None) -> tuple[RunRecord, ...]:
+        """Return the latest runs: all, or one caller's."""
+        return await self._journal.list(limit, caller)
 
     async def events(self, id: str, after: int = 0) -> AsyncGenerator[tuple[int, RunEvent], None]:
         """Yield a run's events with ids above `after`, and then as they come, until `run.finished`."""
@@ -177,7 +174,7 @@ class Runs:
             data = {"status": record.status, "output": record.output, "error": record.error}
             yield after + 1, RunEvent("run.finished", data)
 
-    def _begin(self, work: _Work) -> None:
+    def _begin(self, work: RunWork) -> None:
         self._works[work.id] = work
         work.task = asyncio.create_task(self._work(work), name=work.id)
         work.task.add_done_callback(lambda _: self._ended(work))
@@ -187,14 +184,14 @@ class Runs:
         log.warning("taking over run %s, whose process died", id)
         writer = EventWriter(self._journal, id)
         known = (*orphan.record.outcomes, *orphan.record.parts)
-        self._begin(_Work(id, call, orphan.record.plan, orphan.record.options, {}, known, writer))
+        self._begin(RunWork(id, call, orphan.record.plan, orphan.record.options, {}, known, writer))
 
-    def _ended(self, work: _Work) -> None:
+    def _ended(self, work: RunWork) -> None:
         if self._works.get(work.id) is work:
             del self._works[work.id]
         work.writer.close()
 
-    async def _work(self, work: _Work) -> None:
+    async def _work(self, work: RunWork) -> None:
         began = time.perf_counter()
         span = otel.workflow_span("plan", parent=work.trace, run=work.id)
         call = work.call.with_context(trace=otel.carrier(span) or work.trace)
@@ -216,7 +213,7 @@ class Runs:
             if status is not None:
                 self._on_end(status, time.perf_counter() - began)
 
-    async def _execute(self, work: _Work, call: Call) -> str | None:
+    async def _execute(self, work: RunWork, call: Call) -> str | None:
         """Plan and run; return the status, or None if another process has taken the run over."""
         id, plan = work.id, work.plan
         if plan is None:
@@ -230,7 +227,7 @@ class Runs:
             result = await execute(
                 plan,
                 self._invoke,
-                graph=self._graph(),
+                graph=self._graph_for(call),
                 request=call,
                 on_event=lambda event: self._observe(id, work.writer, event),
                 limits=self._limits,
@@ -238,7 +235,9 @@ class Runs:
             )
             failures = unhandled(plan, result.outcomes) if plan.replan else ()
             avoid |= to_avoid(plan, failures)
-            rest = await plan_rest(self._make_plan, self._graph(), call, plan, result, avoid) if failures else None
+            rest = (
+                await plan_rest(self._make_plan, self._graph_for(call), call, plan, result, avoid) if failures else None
+            )
             if rest is None:
                 break
             # What was paid for outcomes that the new plan has no place for still counts.
@@ -255,15 +254,16 @@ class Runs:
         if event.type != "run.finished":  # written once the journal says so too
             await writer.write(event)
 
-    async def _finish(self, work: _Work, status: RunStatus, output: str, error: Described | None) -> bool:
+    async def _finish(self, work: RunWork, status: RunStatus, output: str, error: Described | None) -> bool:
         """Note the end; False, with nothing written, if the run is no longer this process's."""
         await work.writer.flush()
         if not await self._journal.finish(work.id, status, output=output, error=error):
             return False
+        await self._slots.free(work.call.context.caller, work.id)
         await work.writer.write(RunEvent("run.finished", {"status": status, "output": output, "error": error}))
         return True
 
-    async def _fail(self, work: _Work, error: Described) -> None:
+    async def _fail(self, work: RunWork, error: Described) -> None:
         try:
             await self._finish(work, "failed", "", error)
         except Exception:  # a boundary: the store may be away; the keeper writes it down later

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import signal
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 import httpx
 
+from deployments.addresses import is_loopback
 from deployments.app_names import GATEWAY
 from deployments.logs import configure_logging
 from deployments.models import resolve_model
@@ -55,6 +55,10 @@ def serve_forever(settings: Settings, on_event: OnEvent) -> int:
     if (taken := port_owner(settings.host, settings.port)) is not None:
         on_event(ServiceEvent("error", f"{taken}. Stop that process or choose another --port"))
         return 1
+    if settings.api_key is None and not is_loopback(settings.host):
+        reached = f"others reach {settings.host}, and without a key anyone could use and change this service"
+        advice = "set MODELYARD_API_KEY (`openssl rand -hex 32` makes one), or listen on 127.0.0.1"
+        raise InvalidRequest(f"{reached}: {advice}", param="api_key")
     resolve_model(settings.encoder_reference())
     for warning in _warnings(settings):
         on_event(ServiceEvent("warning", warning))
@@ -96,19 +100,9 @@ def _read_specs(settings: Settings) -> tuple[NodeSpec, ...]:
 
 def _warnings(settings: Settings) -> list[str]:
     found = []
-    if settings.api_key is None and not _is_loopback(settings.host):
-        found.append(f"anyone who reaches {settings.host}:{settings.port} can use and change this service: "
-                     "set MODELYARD_API_KEY")  # fmt: skip
     if settings.store.startswith("memory"):
         found.append("the store is memory://: nothing is kept, and node processes do not share it")
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _sync(settings: Settings, specs: tuple[NodeSpec, ...]) -> None:

@@ -44,7 +44,7 @@ class Settings(BaseModel):
     mcp_servers: tuple[str, ...] = ()
     """MCP servers that nodes of kind `mcp` may have started, `NAME=COMMAND` each; YAML knows the name alone."""
     api_key: SecretStr | None = None
-    """Key that every request must carry as a bearer token; none leaves the service open."""
+    """The operator's key, which may do everything and make others; none leaves a service on loopback open."""
     replicas: int = Field(1, ge=1, le=64)
     """Gateway replicas; more than one needs Redis or a shared file for the store."""
     num_cpus: float | None = Field(None, gt=0)

@@ -9,6 +9,9 @@ ModelyardError
 ├── InvalidSpec               YAML that does not declare a node; carries every problem
 ├── NodeRefused               the registration gate refused a node (409); carries its report
 ├── Unauthorized              no key, or a wrong one (401)
+├── Forbidden                 a key that may not do this (403)
+├── RateLimited               a key has used up what it may use in a while (429); carries `retry_after`
+├── IdempotencyConflict       an Idempotency-Key came again with another body (422)
 ├── NodeNotFound              no such node, or not ready (404)
 ├── NoNodeFits                out of scope, or every node was filtered out (422)
 ├── ContentRefused            a node's content policy refused; passed on, never retried
@@ -100,6 +103,29 @@ class Unauthorized(ModelyardError):
     """No key came with the request, or a wrong one."""
 
     code = "invalid_api_key"
+
+
+class Forbidden(ModelyardError):
+    """The key is good, and may not do this."""
+
+    code = "insufficient_permissions"
+
+
+class RateLimited(ModelyardError):
+    """The key has used up what it may use in a while."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: float, code: str = code) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.code = code
+
+
+class IdempotencyConflict(ModelyardError):
+    """An Idempotency-Key came again with another request."""
+
+    code = "idempotency_key_reused"
 
 
 @dataclass(frozen=True, slots=True)

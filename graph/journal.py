@@ -27,8 +27,7 @@ from graph.types import Call, Json
 DAY_S = 86400.0
 INDEX_KEEP = 10_000
 """Newest runs that `list` can reach."""
-Numbered: TypeAlias = list[tuple[int, RunEvent]]
-"""Events with their ids."""
+Numbered: TypeAlias = list[tuple[int, RunEvent]]  # events with their ids
 _RUNS, _CALLS, _LEASES, _INDEX = "runs", "run-calls", "run-leases", "run-index"
 
 
@@ -84,9 +83,12 @@ class RunJournal:
             "deadline": call.context.deadline,
             "created_at": self._clock(),
             "ended_at": None,
+            "caller": call.context.caller.id if call.context.caller else None,
         }
         await self._put_head(id, head)
         await self._store.append(_INDEX, [id.encode()], keep=INDEX_KEEP)
+        if whose := head["caller"]:
+            await self._store.append(f"{_INDEX}/{whose}", [id.encode()], keep=INDEX_KEEP, ttl_s=self._retention_s)
         # Held only now: the lease of a run that could not be written whole must expire, as nobody works on it.
         self._held[id] = lease
 
@@ -148,6 +150,7 @@ class RunJournal:
             head.get("deadline"),
             head["created_at"],
             head["ended_at"],
+            head.get("caller"),
         )
 
     async def status(self, id: str) -> RunStatus:
@@ -155,9 +158,14 @@ class RunJournal:
         status: RunStatus = (await self._head(id))["status"]
         return status
 
-    async def list(self, limit: int = 100) -> tuple[RunRecord, ...]:
-        """Return the newest runs, newest first."""
-        ids = [id.decode() for _, id in reversed(await self._store.latest(_INDEX, limit=limit))]
+    async def caller(self, id: str) -> str | None:
+        """Return who started a run, in one read; None is the operator. Raise `RunNotFound`."""
+        return (await self._head(id)).get("caller")
+
+    async def list(self, limit: int = 100, caller: str | None = None) -> tuple[RunRecord, ...]:
+        """Return the newest runs, newest first: all, or those that one caller started."""
+        index = _INDEX if caller is None else f"{_INDEX}/{caller}"
+        ids = [id.decode() for _, id in reversed(await self._store.latest(index, limit=limit))]
         found = await asyncio.gather(*(self._find(id) for id in ids))
         return tuple(record for record in found if record is not None)
 
@@ -226,7 +234,7 @@ class RunJournal:
     async def _head(self, id: str) -> dict[str, Any]:
         raw = await self._store.get(_RUNS, id)
         if raw is None:
-            raise _not_found(id)
+            raise run_not_found(id)
         head: dict[str, Any] = json.loads(raw)
         return head
 
@@ -270,5 +278,6 @@ def _events(id: str) -> str:
     return f"run-events/{id}"
 
 
-def _not_found(id: str) -> RunNotFound:
+def run_not_found(id: str) -> RunNotFound:
+    """Return the error that tells that there is no such run."""
     return RunNotFound(f"no run has the id {id!r}", param="id")

@@ -20,6 +20,8 @@ EdgeKind: TypeAlias = Literal["feeds", "fallback", "escalates"]
 EDGE_KINDS: tuple[EdgeKind, ...] = ("feeds", "fallback", "escalates")
 LISTED_MAX = 10_000
 """Edges that modalities alone make, up to which each is written down: they grow with the square of the nodes."""
+MANY_PARTS = 256
+"""Parts of a graph that are remembered."""
 
 
 class ModelGraph:
@@ -27,6 +29,7 @@ class ModelGraph:
 
     def __init__(self, specs: Iterable[NodeSpec] = ()) -> None:
         self._specs = {spec.name: spec for spec in specs}
+        self._parts: dict[frozenset[NodeName], ModelGraph] = {}
 
     def __contains__(self, name: object) -> bool:
         return name in self._specs
@@ -62,6 +65,20 @@ class ModelGraph:
         """Return a graph that lacks these nodes; this one if it never had them."""
         gone = self._specs.keys() & set(names)
         return ModelGraph(spec for spec in self if spec.name not in gone) if gone else self
+
+    def seen_by(self, names: frozenset[NodeName] | None) -> ModelGraph:
+        """Return the graph as it is for whom only these nodes exist: no edge leads out of it. None: all of it.
+
+        The same names give the same object, so that what is remembered of a graph holds for it too.
+        """
+        if names is None:
+            return self
+        part = self._parts.get(names)
+        if part is None:
+            if len(self._parts) >= MANY_PARTS:
+                self._parts.clear()
+            part = self._parts[names] = ModelGraph(_within(spec, names) for spec in self if spec.name in names)
+        return part
 
     def accepting(self, *modalities: Modality) -> tuple[NodeSpec, ...]:
         """Return the nodes that take all of these modalities together."""
@@ -175,3 +192,13 @@ class ModelGraph:
         if source is not None and Modality(name) not in source.produces:
             made = ", ".join(sorted(source.produces))
             yield Problem("plan", key, f"needs {name}, but task {ref.task!r} (node {source.name!r}) produces {made}")
+
+
+def _within(spec: NodeSpec, names: frozenset[NodeName]) -> NodeSpec:
+    """Return a node without the edges that lead to other nodes than these."""
+    kept: dict[str, Any] = {
+        kind: tuple(name for name in getattr(spec.edges, kind) if name in names) for kind in EDGE_KINDS
+    }
+    if all(kept[kind] == getattr(spec.edges, kind) for kind in EDGE_KINDS):
+        return spec
+    return spec.model_copy(update={"edges": spec.edges.model_copy(update=kept)})

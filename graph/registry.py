@@ -19,14 +19,13 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import ValidationError
 
+from graph.audit import AuditLog
 from graph.errors import InvalidRequest, InvalidSpec, NodeNotFound, Problem
 from graph.spec import NodeSpec
 from graph.stores.base import StateStore
 from graph.types import NodeName
 
 Source: TypeAlias = Literal["file", "api", "rollback"]
-AUDIT = "audit"
-"""Log of every administrative act: who, when, what."""
 _LOG = logging.getLogger(__name__)
 _HEADS, _HEAD = "registry", "head"
 _VERSIONS = "node-versions/"
@@ -94,6 +93,7 @@ class Registry:
     def __init__(self, store: StateStore, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
+        self._audit = AuditLog(store, clock=clock)
         self._records: dict[str, _Record] = {}
         self._lock = asyncio.Lock()
 
@@ -167,7 +167,7 @@ class Registry:
                 number = history[0].version + 1 if history else 1
                 version = NodeVersion(name, number, spec, source, author, self._clock(), _digest(spec))
                 if await self._commit(head, version):
-                    await self._audit(version)
+                    await self._note(version, history[0].version if history else None)
                     return version
 
     async def _commit(self, head: _Head, version: NodeVersion) -> bool:
@@ -180,11 +180,10 @@ class Registry:
         await self._store.delete(_VERSIONS + version.name, id)
         return False
 
-    async def _audit(self, version: NodeVersion) -> None:
+    async def _note(self, version: NodeVersion, before: int | None) -> None:
         act = "node.remove" if version.spec is None else "node.put"
-        entry = version.to_json() | {"act": act}
-        del entry["spec"]
-        await self._store.append(AUDIT, [json.dumps(entry).encode()])
+        what = {"node": version.name, "version": version.version, "before": before, "source": version.source}
+        await self._audit.write(act, version.author, what | {"sha256": version.sha256})
 
     async def _head(self) -> _Head:
         raw = await self._store.get(_HEADS, _HEAD)

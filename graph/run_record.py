@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ class RunRecord:
     created_at: float
     ended_at: float | None
     """Seconds since the epoch."""
+    caller: str | None = None
+    """Who started it; None is the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +43,8 @@ class Orphan:
 
     record: RunRecord
     call: Call
+
+
+def new_run_id() -> str:
+    """Return an id that no other run has."""
+    return f"run_{uuid.uuid4().hex}"

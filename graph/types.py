@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from graph.budget import Budget
-from graph.preferences import Preferences
+from graph.caller import Caller
+from graph.context import CallContext as CallContext
 from graph.usage import Usage as Usage
 
 NodeName: TypeAlias = str
@@ -113,25 +113,6 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class CallContext:
-    """What belongs to the request rather than to its content."""
-
-    request_id: str = ""
-    deadline: float | None = None
-    """Seconds since the epoch, after which nobody waits for the answer any more."""
-    trace: Mapping[str, str] = field(default_factory=dict)
-    """W3C trace context (`traceparent`, `tracestate`) of the caller's span."""
-    attempts: int | None = None
-    """Most attempts that may still be made for this call, over all nodes; None leaves it to the nodes' limits."""
-    prefer: Preferences | None = None
-    """What the caller prefers of the choice of a node; None leaves it to the operator's policy."""
-    budget: Budget | None = None
-    """What may still be spent on this call: a node that asks others stays within it."""
-    within: tuple[NodeName, ...] = ()
-    """Nodes of kind `plan` whose tasks this call is for, the outermost first."""
-
-
-@dataclass(frozen=True, slots=True)
 class Call:
     """One request to one node."""
 
@@ -182,6 +163,7 @@ class Call:
             "params": dict(self.params),
             "operation": self.operation,
             "request_id": self.context.request_id,
+            "caller": self.context.caller.to_json() if self.context.caller else None,
         }
 
     @classmethod
@@ -192,7 +174,7 @@ class Call:
             {name: Payload.from_json(item) for name, item in data["inputs"].items()},
             data["params"],
             data["operation"],
-            context=CallContext(request_id=data["request_id"]),
+            context=CallContext(request_id=data["request_id"], caller=Caller.from_json(data.get("caller"))),
         )
 
 

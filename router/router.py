@@ -157,7 +157,7 @@ class Router:
         policy = self._policy_of(call)
         # Thousands of exclusions are one object for many calls, and are told apart by it, not by their contents.
         ruled_out: Hashable = tuple(excluded.items()) if len(excluded) <= MANY_EXCLUDED else id(excluded)
-        key = (text, call.text, call.modalities, ruled_out, call.context.prefer)
+        key = (text, call.text, call.modalities, ruled_out, call.context.prefer, call.context.nodes)
         # Latencies change from call to call: a decision that heeds them is not remembered.
         lasting = fitted is not None and not policy.latency_ms
         known = fitted.decisions.get(key) if fitted and lasting else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -20,16 +21,19 @@ def events_of(body: str) -> list[dict[str, Any]]:
 class LeavingClient:
     """Posts a request straight to an ASGI application, and leaves when told."""
 
-    def __init__(self, app: Any, path: str, body: Any, *, method: str = "POST") -> None:
+    def __init__(
+        self, app: Any, path: str, body: Any, *, method: str = "POST", headers: Mapping[str, str] = {}
+    ) -> None:
         self.received = b""
         self.status = 0
         self._left = asyncio.Event()
         content = json.dumps(body).encode()
         self._ahead = [{"type": "http.request", "body": content, "more_body": False}]
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         scope = {
             "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": method,
             "path": path, "raw_path": path.encode(), "root_path": "", "scheme": "http", "query_string": b"",
-            "headers": [(b"content-type", b"application/json")], "client": ("127.0.0.1", 1), "server": ("x", 80),
+            "headers": [(b"content-type", b"application/json"), *sent], "client": ("127.0.0.1", 1), "server": ("x", 80),
         }  # fmt: skip
         self._work = asyncio.create_task(app(scope, self._receive, self._send))
 

@@ -12,9 +12,11 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from deployments import http_errors
-from deployments.api import chat, mcp, nodes, openai, router, runs, service
+from deployments.access.rules import ADMIN, ROUTES
+from deployments.api import chat, keys, mcp, nodes, openai, router, runs, service
 from deployments.api.chat_request import ChatRequest
 from deployments.api.direct import DirectRoutes
+from deployments.api.idempotent import IdempotentAnswers
 from deployments.gateway import Gateway
 from deployments.middleware import RequestMiddleware
 from graph.spec import NodeSpec
@@ -47,7 +49,7 @@ def create_app(gateway: Gateway, *, standalone: bool = True) -> FastAPI:
     )
     http_errors.install(app)
     documents = app.router.routes[:]
-    for module in (chat, openai, runs, nodes, router, service, mcp):
+    for module in (chat, openai, runs, nodes, router, keys, service, mcp):
         app.include_router(module.routes)
     # Serve looks for a request's route once more, in this order: what is asked most comes first.
     app.router.routes = app.router.routes[len(documents) :] + documents
@@ -66,11 +68,12 @@ class _GatewayApp(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         inner = DirectRoutes(super().build_middleware_stack(), {"/v1/chat/completions": chat.chat_completions})
-        settings, traces_full = self.gateway.settings, self.gateway.traces_full
-        return RequestMiddleware(inner, settings, standalone=self._standalone, traces_full=traces_full)
+        gateway, standalone = self.gateway, self._standalone
+        app, full = IdempotentAnswers(inner, gateway.store), gateway.traces_full
+        return RequestMiddleware(app, gateway.settings, gateway.security, standalone=standalone, traces_full=full)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: _GatewayApp) -> dict[str, Any]:
     """Return the OpenAPI document, with the bodies that handlers read by themselves."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
@@ -78,5 +81,19 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for model in (ChatRequest, NodeSpec):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
+        _declare_scopes(document, asked=not app.gateway.security.access.is_open)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _declare_scopes(document: dict[str, Any], *, asked: bool) -> None:
+    """Write into the document which scopes each operation needs."""
+    if asked:
+        bearer = {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the OIDC issuer."}
+        document["components"]["securitySchemes"] = {"key": bearer}
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            rule = ROUTES.get((method.upper(), path), ADMIN)
+            operation["x-modelyard-scopes"] = ["none"] if rule.is_open else sorted(rule.scopes)
+            if asked:
+                operation["security"] = [] if rule.is_open else [{"key": []}]

@@ -68,5 +68,5 @@ class _Delegated(Response):
 def _check_origin(request: Request) -> None:
     """Refuse a browser's page of somewhere else, which could otherwise use a service that asks for no key."""
     origin = request.headers.get("origin")
-    if origin and gateway_of(request).settings.api_key is None and urlsplit(origin).hostname not in _LOCAL:
+    if origin and gateway_of(request).security.access.is_open and urlsplit(origin).hostname not in _LOCAL:
         raise Unauthorized(f"pages of {origin!r} may not use a service that asks for no key")

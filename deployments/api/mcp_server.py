@@ -95,5 +95,6 @@ async def _call_tool(context: Any, params: CallToolRequestParams) -> CallToolRes
 
 def _nodes(request: Request) -> list[NodeSpec]:
     """Return the nodes that are tools: those that answer in words, or to typed arguments, and are ready."""
-    gateway = gateway_of(request)
-    return [spec for spec in gateway.routable() if spec.name not in gateway.snapshot.unavailable]
+    gateway, seen = gateway_of(request), exchange_of(request).principal.nodes
+    ready = (spec for spec in gateway.routable() if spec.name not in gateway.snapshot.unavailable)
+    return [spec for spec in ready if seen is None or spec.name in seen]

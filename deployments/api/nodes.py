@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import PlainTextResponse, Response
 
-from deployments.api.state import gateway_of
+from deployments.api.state import author_of, exchange_of, gateway_of, graph_of
 from deployments.graph_views import describe, to_dot, to_json, to_mermaid
 from deployments.json_response import JSONResponse
 from deployments.snapshot import NodeStatus
 from graph.errors import InvalidRequest, InvalidSpec, NodeNotFound, Problem
 from graph.loader import dump_yaml, load_text
+from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
+from graph.types import NodeName
 
 routes = APIRouter(tags=["Modelyard"])
 _BODY: dict[str, Any] = {
@@ -31,18 +34,20 @@ _BODY: dict[str, Any] = {
 
 @routes.get("/v1/nodes")
 async def list_nodes(request: Request) -> Response:
-    """List every node with its state."""
-    nodes = gateway_of(request).snapshot.nodes
-    return JSONResponse({"data": [_describe(status) for status in nodes.values()]})
+    """List the nodes with their state."""
+    nodes, graph = gateway_of(request).snapshot.nodes, graph_of(request)
+    return JSONResponse({"data": [_describe(nodes[spec.name], spec) for spec in graph]})
 
 
 @routes.get("/v1/nodes/{name}")
 async def show_node(name: str, request: Request) -> Response:
     """Return one node with its whole spec; secrets stay the references that they are."""
-    status = gateway_of(request).snapshot.nodes.get(name)
-    if status is None:
+    graph = graph_of(request)
+    if name not in graph:
         raise NodeNotFound(f"no node is called {name!r}", param="name", node=name)
-    return JSONResponse(_describe(status) | {"spec": status.spec.to_yaml_dict()})
+    status = gateway_of(request).snapshot.nodes[name]
+    spec = ModelGraph([status.spec]).seen_by(_seen(request))[name]
+    return JSONResponse(_describe(status, graph[name]) | {"spec": spec.to_yaml_dict()})
 
 
 @routes.put("/v1/nodes/{name}", openapi_extra=_BODY, responses={409: {"description": "The gate refused the node."}})
@@ -60,7 +65,7 @@ async def put_node(name: str, request: Request, dry_run: bool = Query(False), fo
     if defaults := [problem for problem in others.problems() if problem.key == "default"]:
         raise InvalidSpec(defaults)
     warnings = [f"{problem.key}: {problem.message}" for problem in others.problems() if problem.where == name]
-    report, version = await gateway.register(spec, author=_author(request), force=force, dry_run=dry_run)
+    report, version = await gateway.register(spec, author=author_of(request), force=force, dry_run=dry_run)
     warnings += report.reasons if report.verdict in ("flag", "refuse") else ()
     gate = report.to_json() | {"forced": force and report.verdict == "refuse"}
     if version is None:
@@ -78,7 +83,7 @@ async def put_node(name: str, request: Request, dry_run: bool = Query(False), fo
 async def remove_node(name: str, request: Request) -> Response:
     """Remove a node. Calls in flight finish; its versions are kept, so that it can be rolled back to life."""
     gateway = gateway_of(request)
-    version = await gateway.registry.remove(name, author=_author(request))
+    version = await gateway.registry.remove(name, author=author_of(request))
     await gateway.look()
     return JSONResponse({"name": name, "version": version.version, "state": "draining"})
 
@@ -86,15 +91,19 @@ async def remove_node(name: str, request: Request) -> Response:
 @routes.get("/v1/nodes/{name}/history")
 async def history(name: str, request: Request) -> Response:
     """List every version of a node, newest first."""
+    seen = _seen(request)
+    if seen is not None and name not in seen:
+        raise NodeNotFound(f"no node was ever called {name!r}", param="name", node=name)
     versions = await gateway_of(request).registry.history(name)
-    return JSONResponse({"data": [version.to_json() for version in versions]})
+    shown = (replace(v, spec=v.spec and ModelGraph([v.spec]).seen_by(seen)[name]) for v in versions)
+    return JSONResponse({"data": [version.to_json() for version in shown]})
 
 
 @routes.post("/v1/nodes/{name}/rollback")
 async def rollback(name: str, request: Request, to: int | None = Query(None, ge=1, le=2**31)) -> Response:
     """Make an earlier version the newest: the one before, or version `to`."""
     gateway = gateway_of(request)
-    version = await gateway.registry.rollback(name, to=to, author=_author(request))
+    version = await gateway.registry.rollback(name, to=to, author=author_of(request))
     await gateway.look()
     return JSONResponse({"name": name, "version": version.version, "state": "loading"})
 
@@ -102,7 +111,7 @@ async def rollback(name: str, request: Request, to: int | None = Query(None, ge=
 @routes.get("/v1/graph", responses={200: {"content": {"text/vnd.mermaid": {}, "text/vnd.graphviz": {}}}})
 async def show_graph(request: Request) -> Response:
     """Return nodes and edges as JSON, or as Mermaid (`text/vnd.mermaid`) or DOT (`text/vnd.graphviz`) by Accept."""
-    graph = gateway_of(request).snapshot.graph
+    graph = graph_of(request)
     accept = request.headers.get("accept", "")
     if "mermaid" in accept:
         return PlainTextResponse(await asyncio.to_thread(to_mermaid, graph), media_type="text/vnd.mermaid")
@@ -125,12 +134,11 @@ def _changes(old: NodeSpec | None, new: NodeSpec) -> list[str]:
     return list(difflib.unified_diff(before, dump_yaml(new).splitlines(), lineterm="", n=0))[2:]
 
 
-def _author(request: Request) -> str:
-    return "api" if request.client is None else f"api@{request.client.host}"
+def _seen(request: Request) -> frozenset[NodeName] | None:
+    return exchange_of(request).principal.nodes
 
 
-def _describe(status: NodeStatus) -> dict[str, Any]:
-    spec = status.serving or status.spec
+def _describe(status: NodeStatus, spec: NodeSpec) -> dict[str, Any]:
     return describe(spec) | {
         "version": status.version,
         "serving_version": status.serving_version,

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from deployments.api.body import JSONRoute
 from deployments.api.event_stream import while_client_stays
-from deployments.api.state import exchange_of, gateway_of, identified
+from deployments.api.state import exchange_of, gateway_of, graph_of, identified
 from deployments.json_response import JSONResponse
 from deployments.orchestrator import AUTO, PLAN
 from graph.collect import collect
@@ -30,7 +30,7 @@ FORMATS = ("json", "text", "verbose_json")
 @routes.get("/v1/models")
 async def list_models(request: Request) -> Response:
     """List what `model` may be: `auto`, `plan` and every node."""
-    names = (AUTO, PLAN, *gateway_of(request).snapshot.graph.names)
+    names = (AUTO, PLAN, *graph_of(request).names)
     return JSONResponse({"object": "list", "data": [_model(name) for name in names]})
 
 
@@ -38,7 +38,7 @@ async def list_models(request: Request) -> Response:
 async def show_model(name: str, request: Request) -> Response:
     """Describe one model."""
     if name not in (AUTO, PLAN):
-        gateway_of(request).snapshot.graph[name]
+        graph_of(request)[name]
     return JSONResponse(_model(name))
 
 
@@ -167,7 +167,7 @@ async def _answered(call: Call, model: str, request: Request) -> Reply:
 def _first_for(operation: Operation, request: Request) -> NodeName:
     gateway = gateway_of(request)
     excluded = gateway.orchestrator.excluded(Call(operation=operation))
-    fit = [name for name in gateway.snapshot.graph.names if name not in excluded]
+    fit = [name for name in graph_of(request).names if name not in excluded]
     if not fit:
         raise NoNodeFits(f"no node that does {operation} is ready", param="model")
     return fit[0]

@@ -10,7 +10,7 @@ import yaml
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from deployments.api.state import gateway_of
+from deployments.api.state import author_of, gateway_of
 from deployments.feedback import taught
 from deployments.gateway import Gateway
 from deployments.json_response import JSONResponse
@@ -87,15 +87,16 @@ async def learn(request: Request, dry_run: bool = Query(False), force: bool = Qu
     for status in list(gateway.snapshot.nodes.values()):
         if (spec := taught(status.spec, labels)) is not None:
             added = len(spec.examples) - len(status.spec.examples)
-            found.append({"node": spec.name, "added": added} | await _teach(gateway, spec, dry_run, force))
+            author = f"{author_of(request)} (router learn)"
+            found.append({"node": spec.name, "added": added} | await _teach(gateway, spec, author, dry_run, force))
     if not dry_run:
         await gateway.look()
     return JSONResponse({"labels": len(labels), "dry_run": dry_run, "nodes": found})
 
 
-async def _teach(gateway: Gateway, spec: NodeSpec, dry_run: bool, force: bool) -> dict[str, Any]:
+async def _teach(gateway: Gateway, spec: NodeSpec, author: str, dry_run: bool, force: bool) -> dict[str, Any]:
     try:
-        report, version = await gateway.register(spec, author="router learn", force=force, dry_run=dry_run)
+        report, version = await gateway.register(spec, author=author, force=force, dry_run=dry_run)
     except NodeRefused as refused:
         return {"version": None, "gate": refused.report}
     return {"version": version.version if version else None, "gate": report.to_json()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +18,14 @@ from deployments.api.native_request import NativeRequest, RunRequest
 from deployments.api.preferences import preferring
 from deployments.api.state import exchange_of, gateway_of, identified
 from deployments.json_response import JSONResponse
+from deployments.middleware import Exchange
 from deployments.runs import Runs
 from graph.composition import citations
-from graph.errors import InvalidRequest
-from graph.journal import RunRecord
+from graph.errors import InvalidRequest, RunNotFound
+from graph.journal import RunRecord, run_not_found
+from graph.plan import Plan
+from graph.run_options import RunOptions
+from graph.types import Call
 
 MAX_EVENT = 10**15
 """Ids of events are below this."""
@@ -53,8 +57,7 @@ async def start_run(body: RunRequest, request: Request) -> Response:
     """Plan a request, or take the plan given, and run it. Answers at once; the run is already journaled."""
     exchange = exchange_of(request)
     call = replace(identified(body.to_call(), request), resets=True)  # events can say that text is void
-    runs, plan, options = gateway_of(request).runs, body.to_plan(), body.to_options()
-    id = await runs.start(call, plan, span=exchange.span, options=options)
+    id = await _started(gateway_of(request).runs, call, body.to_plan(), body.to_options(), exchange)
     exchange.headers["x-modelyard-run"] = id
     exchange.headers["location"] = f"/v1/runs/{id}"
     return JSONResponse({"id": id, "status": "running"}, 202)
@@ -62,15 +65,18 @@ async def start_run(body: RunRequest, request: Request) -> Response:
 
 @routes.get("/v1/runs")
 async def list_runs(request: Request, limit: int = Query(20, ge=1, le=200)) -> Response:
-    """List the latest runs."""
-    records = await gateway_of(request).runs.list(limit)
+    """List the latest runs: one's own, and an admin everybody's."""
+    principal = exchange_of(request).principal
+    records = await gateway_of(request).runs.list(limit, None if principal.is_admin else principal.id)
     return JSONResponse({"data": [_run(record) for record in records]})
 
 
 @routes.get("/v1/runs/{id}")
 async def show_run(id: str, request: Request) -> Response:
     """Return a run: its plan, the outcome of each task, and the answer."""
-    return JSONResponse(_run(await gateway_of(request).runs.get(id)))
+    record = await gateway_of(request).runs.get(id)
+    _require_own(request, id, record.caller)
+    return JSONResponse(_run(record))
 
 
 @routes.get(
@@ -85,8 +91,24 @@ async def follow_run(
     if last_event_id and not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 16):
         raise InvalidRequest(f"{last_event_id!r} is not the id of an event", param="Last-Event-ID")
     runs = gateway_of(request).runs
-    await runs.status(id)
+    _require_own(request, id, await runs.caller(id))
     return EventStream(_events(runs, id, int(last_event_id) if last_event_id else after))
+
+
+async def _started(runs: Runs, call: Call, plan: Plan | None, options: RunOptions, exchange: Exchange) -> str:
+    """Start a run; the one that was started for the same Idempotency-Key before, if there is one."""
+    id = exchange.run
+    if id is not None:
+        with suppress(RunNotFound):
+            await runs.caller(id)
+            return id
+    return await runs.start(call, plan, span=exchange.span, options=options, id=id)
+
+
+def _require_own(request: Request, id: str, caller: str | None) -> None:
+    """Raise `RunNotFound` for somebody else's run: that it exists is nobody's affair."""
+    if not exchange_of(request).principal.may_see_run_of(caller):
+        raise run_not_found(id)
 
 
 def _run(record: RunRecord) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import PlainTextResponse, Response
 
 from deployments.api.body import JSONRoute
-from deployments.api.state import exchange_of, gateway_of
+from deployments.api.state import exchange_of, gateway_of, graph_of
 from deployments.json_response import JSONResponse
 from deployments.metrics import CONTENT_TYPE
 from deployments.trace_tree import load_trace
@@ -27,11 +27,15 @@ async def healthz() -> Response:
 
 @routes.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """Say whether requests are served: the registry is read, the router fitted, and some node is ready."""
-    gateway = gateway_of(request)
+    """Say whether requests are served: the registry is read, the router fitted, and some node is ready.
+
+    Nobody need have a key to ask; `nodes` are those that exist for the key that came.
+    """
+    gateway, seen = gateway_of(request), exchange_of(request).principal.nodes
     states = {name: status.state for name, status in gateway.snapshot.nodes.items()}
     ready = gateway.ready and (not states or "ready" in states.values())
-    return JSONResponse({"ready": ready, "nodes": states}, 200 if ready else 503)
+    shown = {name: state for name, state in states.items() if seen is None or name in seen}
+    return JSONResponse({"ready": ready, "nodes": shown}, 200 if ready else 503)
 
 
 @routes.get("/metrics", response_class=PlainTextResponse)
@@ -80,6 +84,6 @@ async def feedback(body: Feedback, request: Request) -> Response:
     """Keep what somebody thinks of an answer. `learnable` says whether it names a right node for a known text."""
     gateway = gateway_of(request)
     if body.right_node is not None:
-        gateway.snapshot.graph[body.right_node]
+        graph_of(request)[body.right_node]
     kept = await gateway.feedback.keep(body.model_dump(exclude_none=True), by=exchange_of(request).request_id)
     return JSONResponse({"id": kept.id, "status": "kept", "learnable": kept.text is not None}, 201)

@@ -13,6 +13,7 @@ from deployments.gateway import Gateway
 from deployments.middleware import Exchange
 from graph import telemetry as otel
 from graph.errors import InvalidRequest
+from graph.model_graph import ModelGraph
 from graph.types import Call, CallContext
 
 TIMEOUT = "x-modelyard-timeout"
@@ -29,6 +30,17 @@ def exchange_of(request: Request) -> Exchange:
     return cast(Exchange, request.scope["state"]["exchange"])
 
 
+def graph_of(request: Request) -> ModelGraph:
+    """Return the graph as it is for whoever asks: nodes that one may not use do not exist."""
+    return gateway_of(request).snapshot.graph.seen_by(exchange_of(request).principal.nodes)
+
+
+def author_of(request: Request) -> str:
+    """Return who changes something, for the audit record: the key's id, and where the request came from."""
+    who = exchange_of(request).principal.id
+    return who if request.client is None else f"{who}@{request.client.host}"
+
+
 def identified(call: Call, request: Request) -> Call:
     """Return the call with the request's id, trace and deadline in its context.
 
@@ -38,10 +50,11 @@ def identified(call: Call, request: Request) -> Call:
 
 
 def context_of(request: Request) -> CallContext:
-    """Return the request's id, deadline, trace and most attempts. Raises `InvalidRequest` as `identified` does."""
+    """Return who asks, the request's id, deadline, trace and most attempts. Raises as `identified` does."""
     exchange = exchange_of(request)
     most = gateway_of(request).settings.max_attempts
-    return CallContext(exchange.request_id, _deadline(request), otel.carrier(exchange.span), most)
+    caller = exchange.principal.caller
+    return CallContext(exchange.request_id, _deadline(request), otel.carrier(exchange.span), most, caller=caller)
 
 
 def _deadline(request: Request) -> float | None:

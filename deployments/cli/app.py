@@ -9,6 +9,7 @@ import typer
 from deployments.cli.evaluate import build_eval_app
 from deployments.cli.graphs import graph
 from deployments.cli.imports import build_import_app
+from deployments.cli.keys import audit, build_keys_app
 from deployments.cli.mcp import mcp
 from deployments.cli.nodes import build_nodes_app
 from deployments.cli.router import build_router_app
@@ -62,7 +63,8 @@ def build_app() -> typer.Typer:
     app.add_typer(build_eval_app(), name="eval", rich_help_panel=here)
     app.add_typer(build_nodes_app(), name="nodes", rich_help_panel=there)
     app.add_typer(build_router_app(), name="router", rich_help_panel=there)
-    for command in (route, plan, run, trace, graph, mcp):
+    app.add_typer(build_keys_app(), name="keys", rich_help_panel=there)
+    for command in (route, plan, run, trace, graph, mcp, audit):
         app.command(rich_help_panel=there)(command)
     return app
 

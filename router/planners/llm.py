@@ -66,7 +66,9 @@ class LLMPlanner:
             "max_tokens": MAX_PLAN_TOKENS,
             "response_format": response_format(specs),
         }
-        question = Call(messages, params=params, context=call.context)
+        # The operator chose the planning node: whoever asks need not be allowed to call it.
+        caller = call.context.caller and replace(call.context.caller, nodes=None)
+        question = Call(messages, params=params, context=replace(call.context, caller=caller))
         return (await collect(self._invoke(self._node, question), node=self._node)).text
 
 

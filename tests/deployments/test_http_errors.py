@@ -24,13 +24,15 @@ def made(kind: type[errors.ModelyardError]) -> errors.ModelyardError:
         return kind([errors.Problem("file.yaml", "name", "is wrong")])
     if issubclass(kind, errors.DeadlineExceeded):
         return kind("idle", 3)
+    if issubclass(kind, errors.RateLimited):
+        return kind("it went wrong", retry_after=3)
     return kind("it went wrong")
 
 
 EXPECTED = {
     "ModelyardError": 500, "InvalidRequest": 400, "UnsupportedParameter": 400, "ContextTooLong": 400,
     "PayloadTooLarge": 413, "InvalidPlan": 400, "InvalidSpec": 400, "NodeRefused": 409,
-    "Unauthorized": 401, "NodeNotFound": 404,
+    "Unauthorized": 401, "Forbidden": 403, "RateLimited": 429, "IdempotencyConflict": 422, "NodeNotFound": 404,
     "NoNodeFits": 422, "ContentRefused": 400, "Overloaded": 503, "DeadlineExceeded": 504, "RunNotFound": 404,
     "NodeFailed": 502, "NodeUnreachable": 503, "NodeUnavailable": 503, "NodeRejected": 502, "StreamBroken": 502,
 }  # fmt: skip
@@ -54,7 +56,7 @@ def test_an_error_becomes_its_status_and_the_four_keys(kind: type[errors.Modelya
     assert {"message", "type", "param", "code"} <= set(body)
     assert (body["message"], body["code"]) == (error.message, kind.code)
     assert ("problems" in body) == isinstance(error, errors.InvalidPlan | errors.InvalidSpec)
-    assert ("retry-after" in answer.headers) == (answer.status_code == 503)
+    assert ("retry-after" in answer.headers) == (answer.status_code in (429, 503))
 
 
 def test_a_callers_own_deadline_is_a_request_timeout() -> None:

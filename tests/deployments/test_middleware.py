@@ -10,8 +10,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.access.security import make_security
 from deployments.middleware import RequestMiddleware
 from deployments.settings import Settings
+from graph.stores.memory import MemoryStore
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -19,8 +21,13 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse(f"{len(body)} bytes")(scope, receive, send)
 
 
+def middleware(app: ASGIApp, standalone: bool = True, **settings: Any) -> RequestMiddleware:
+    made = Settings(**settings)
+    return RequestMiddleware(app, made, make_security(made, MemoryStore()), standalone=standalone)
+
+
 def client(app: ASGIApp = echo, *, standalone: bool = True, **settings: Any) -> httpx.AsyncClient:
-    wrapped = RequestMiddleware(app, Settings(**settings), standalone=standalone)
+    wrapped = middleware(app, standalone, **settings)
     return httpx.AsyncClient(transport=httpx.ASGITransport(wrapped, raise_app_exceptions=False), base_url="http://x")
 
 
@@ -65,8 +72,7 @@ async def test_a_client_that_leaves_is_no_error(caplog: pytest.LogCaptureFixture
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    middleware = RequestMiddleware(left, Settings(), standalone=True)
-    await middleware({"type": "http", "method": "POST", "path": "/any", "headers": []}, receive, send)
+    await middleware(left)({"type": "http", "method": "POST", "path": "/any", "headers": []}, receive, send)
     assert (sent, caplog.records) == ([], [])
 
 
@@ -76,5 +82,5 @@ async def test_what_is_not_http_passes() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope["type"])
 
-    await RequestMiddleware(app, Settings(api_key="k"), standalone=True)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    await middleware(app, api_key="k")({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert seen == ["lifespan"]

@@ -14,6 +14,7 @@ from waiting import until
 
 import deployments.runs
 from deployments.run_errors import recall
+from deployments.run_slots import RunSlots
 from deployments.runs import Runs
 from graph import errors
 from graph.errors import NodeUnavailable, NoNodeFits
@@ -52,7 +53,7 @@ class Process:
         self.ready = True
         graph = ModelGraph([spec("a"), spec("b")])
         self.runs = Runs(
-            self.journal, self.invoke, lambda: graph, self._plan, ExecutionLimits(), max_runs,
+            self.journal, self.invoke, lambda: graph, self._plan, ExecutionLimits(), max_runs, RunSlots(store, 600),
             on_end=lambda status, seconds: self.ended.append(status), ready=lambda: self.ready,
         )  # fmt: skip
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from graph.audit import AUDIT
 from graph.errors import InvalidRequest, NodeNotFound
-from graph.registry import AUDIT, Registry
+from graph.registry import Registry
 from graph.spec import NodeSpec
 from graph.stores import StateStore, open_store
 
@@ -176,13 +177,11 @@ async def test_every_change_is_audited(registry: Registry, store: StateStore) ->
     await registry.put(spec(api_key="${K}"), source="api", author="bob")  # changes nothing
     await registry.remove("legal", author="bob")
     entries = [json.loads(item) for _, item in await store.read(AUDIT)]
-    assert [(e["author"], e["act"], e["version"]) for e in entries] == [
-        ("ann", "node.put", 1),
-        ("bob", "node.remove", 2),
+    assert [(e["by"], e["act"], e["before"], e["version"]) for e in entries] == [
+        ("ann", "node.put", None, 1),
+        ("bob", "node.remove", 1, 2),
     ]
-    assert entries[0]["sha256"] == put.sha256
-    assert entries[0]["created_at"] == 1000.0
-    assert entries[0]["name"] == "legal"
+    assert (entries[0]["node"], entries[0]["sha256"], entries[0]["at"]) == ("legal", put.sha256, 1000.0)
 
 
 async def test_a_writer_that_died_half_way_is_not_seen(registry: Registry, store: StateStore) -> None:

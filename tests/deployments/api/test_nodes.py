@@ -38,7 +38,7 @@ async def test_a_node_is_put_called_updated_rolled_back_and_removed(start: Start
     assert [(item["version"], item["source"], item["spec"] is None) for item in history] == [
         (4, "api", True), (3, "rollback", False), (2, "api", False), (1, "api", False),
     ]  # fmt: skip
-    assert history[0]["author"].startswith("api@")
+    assert history[0]["author"].startswith("operator@")
     revived = await service.http.post("/v1/nodes/new/rollback?to=2")
     assert revived.json()["version"] == 5
     await service.settle(6)

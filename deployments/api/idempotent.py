@@ -1,0 +1,143 @@
+"""`Idempotency-Key`: the same request with the same key is answered once, and then with that answer again.
+
+After the IETF's draft-ietf-httpapi-idempotency-key-header: another body under the same key is 422. A request that comes
+while the first is being answered waits for it. What fails is not kept: asking again tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.api.chat_wire import DONE
+from deployments.api.event_stream import EventStream
+from deployments.http_errors import error_response
+from deployments.idempotency import IdempotencyStore, Kept, fingerprint
+from graph.errors import InvalidRequest, ModelyardError, Overloaded
+from graph.run_record import new_run_id
+from graph.stores.base import StateStore
+
+log = logging.getLogger("modelyard.gateway")
+
+PATHS = frozenset({"/v1/chat/completions", "/v1/runs"})
+HEADER = b"idempotency-key"
+MAX_KEPT = 4 * 2**20
+"""Longest answer that is kept, in bytes; a longer one is given and forgotten."""
+_VALID = re.compile(rb"[\x21-\x7e]{1,255}")
+_TOLD = frozenset({"content-type", "location", "x-modelyard-node", "x-modelyard-run", "x-modelyard-probability"})
+"""Headers of the answer that belong to it, not to the request that happened to ask."""
+
+
+class IdempotentAnswers:
+    """ASGI: answers requests with an Idempotency-Key once; passes everything else on."""
+
+    def __init__(self, app: ASGIApp, store: StateStore) -> None:
+        self._app = app
+        self._answers = IdempotencyStore(store)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or scope["path"] not in PATHS or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        key = next((value for name, value in scope["headers"] if name == HEADER), None)
+        if key is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._once(key, scope, receive, send)
+        except ModelyardError as error:  # of this layer: those of the application are answers already
+            await error_response(error)(scope, receive, send)
+
+    async def _once(self, key: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        if not _VALID.fullmatch(key):
+            shown = key[:40].decode("latin-1")
+            raise InvalidRequest(f"{shown!r} is no key: 1 to 255 visible characters", param="Idempotency-Key")
+        body = await Request(scope, receive).body()
+        exchange, path = scope["state"]["exchange"], scope["path"].encode()
+        name = fingerprint(exchange.principal.id.encode(), path, key)
+        try:
+            kept, ours = await self._answers.claim(name, Kept(fingerprint(path, body), new_run_id()))
+        except (ConnectionError, TimeoutError) as error:
+            raise Overloaded("it cannot be told now whether this was answered before", retry_after=2) from error
+        if not ours:
+            await _replay(kept, send)
+            return
+        exchange.run = kept.run
+        await self._answer(name, kept, scope, _again(body, receive), send)
+
+    async def _answer(self, name: str, kept: Kept, scope: Scope, receive: Receive, send: Send) -> None:
+        recorder = _Recorder(send, scope["state"]["exchange"].headers)
+        holding = asyncio.create_task(self._answers.renew(name, kept))
+        try:
+            await self._app(scope, receive, recorder)
+        finally:
+            holding.cancel()
+            with suppress(asyncio.CancelledError, ConnectionError):
+                await holding
+            # Shielded: a client that leaves now must not leave the claim behind.
+            await asyncio.shield(self._settle(name, kept, recorder))
+
+    async def _settle(self, name: str, kept: Kept, recorder: _Recorder) -> None:
+        answer = recorder.answer(kept)
+        try:
+            await (self._answers.release(name) if answer is None else self._answers.keep(name, answer))
+        except (ConnectionError, TimeoutError):
+            log.warning("the store is away: an answer could not be kept for its Idempotency-Key")
+
+
+class _Recorder:
+    """`send` that remembers what it sent, up to a bound."""
+
+    def __init__(self, send: Send, extra: Mapping[str, str]) -> None:
+        self._send = send
+        self._extra = extra
+        self._start: Message | None = None
+        self._body = bytearray()
+        self._whole = False
+        self._fits = True
+
+    async def __call__(self, message: Message) -> None:
+        await self._send(message)
+        if message["type"] == "http.response.start":
+            self._start = message
+        elif message["type"] == "http.response.body":
+            self._whole = not message.get("more_body", False)
+            self._fits = self._fits and len(self._body) + len(message.get("body", b"")) <= MAX_KEPT
+            if self._fits:
+                self._body += message.get("body", b"")
+
+    def answer(self, kept: Kept) -> Kept | None:
+        """Return the answer to keep; None if it failed, was cut short, or is too long."""
+        if self._start is None or not self._whole or not self._fits or self._start["status"] >= 300:
+            return None
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._start["headers"]}
+        if headers.get("content-type", "").startswith(EventStream.media_type) and not self._body.endswith(DONE):
+            return None
+        told = tuple((name, value) for name, value in (headers | dict(self._extra)).items() if name in _TOLD)
+        return replace(kept, status=self._start["status"], headers=told, body=self._body.decode("latin-1"))
+
+
+async def _replay(kept: Kept, send: Send) -> None:
+    body = kept.body.encode("latin-1")
+    headers = [*kept.headers, ("content-length", str(len(body))), ("idempotent-replayed", "true")]
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": kept.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was read once more, and then what else comes."""
+    ahead: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def read() -> Message:
+        return ahead.pop() if ahead else await receive()
+
+    return read
