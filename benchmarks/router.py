@@ -5,13 +5,11 @@
 
 FOLDER holds one folder a data set, each with `nodes.jsonl`, `train.jsonl` and `val.jsonl` (any of them gzipped); where
 there is no `val`, every eighth row of `train` is kept apart and not trained on, and where `val` holds more rows than
-`train`, every fifth of both together. With `--artifact` the routers trained before are taken from there, by the name
-of the set; `--quick` leaves out the one that learns from all rows. `--peer` names the Python of an environment with
-semantic-router, which is left out otherwise; it gets the same examples and the same encoder as the embedding strategy.
-Each set's figures are added to `results/router.json` as they come, beside a plot of accuracy against time.
-
-Of the router that learns from all rows: where the set has a `val`, the rows that figures are measured on served in
-training too, to stop early and to set thresholds. A few of its numbers were chosen on them.
+`train`, every fifth of both together; otherwise every second row of `val` is measured on and the others are `--val`.
+With `--artifact` the routers trained before are taken from there, by the name of the set; `--quick` leaves out the one
+that learns from all rows. `--peer` names the Python of an environment with semantic-router, which is left out
+otherwise; it gets the same examples and the same encoder as the embedding strategy. Each set's figures are added to
+`results/router.json` as they come, beside a plot of accuracy against time.
 """
 
 from __future__ import annotations
@@ -181,7 +179,7 @@ def _rows(folder: Path) -> tuple[list[LabelledRow], list[LabelledRow], list[Labe
     if (folder / "val.jsonl").is_file() or (folder / "val.jsonl.gz").is_file():
         val = read_requests(_file(folder, "val"))
         if len(val) <= len(train):
-            return train, val, val
+            return train, val[::2], val[1::2]
         rows = [*train, *val]
         return [row for i, row in enumerate(rows) if i % 5], [], rows[::5]
     return [row for i, row in enumerate(train) if i % 8], [], train[::8]
