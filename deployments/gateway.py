@@ -12,6 +12,7 @@ from typing import Any
 from deployments.access.security import make_security
 from deployments.exploration import make_exploration
 from deployments.feedback import FeedbackLog
+from deployments.function_calling import FunctionCaller
 from deployments.heap import spare_the_collector
 from deployments.invoke.breaker import CircuitBreaker
 from deployments.invoke.cache import OutputCache, cached
@@ -130,6 +131,7 @@ class Gateway:
             on_routed=self.metrics.routed,
             on_decided=self.traffic.add,
             adjust=self.exploration.adjust if self.exploration else None,
+            functions=FunctionCaller(None if settings.strategy == "keyword" else self.router.encoder),
         )
         journal = RunJournal(
             self.store, owner=f"{socket.gethostname()}-{os.getpid()}", retention_s=settings.run_retention_s

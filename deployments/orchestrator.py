@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from opentelemetry.trace import Span
 
+from deployments.function_calling import FunctionCaller, nothing_to_call, without_functions
 from deployments.placement import capabilities
 from deployments.run_errors import recall
 from deployments.runs import Runs
@@ -55,6 +56,7 @@ class Orchestrator:
         on_routed: Callable[[str, float], None],
         on_decided: Callable[[Call, Decision], None] = lambda call, decision: None,
         adjust: Callable[[Call, Decision], Awaitable[Decision]] | None = None,
+        functions: FunctionCaller | None = None,
     ) -> None:
         self._kinds = kinds
         self._snapshot = snapshot
@@ -64,6 +66,7 @@ class Orchestrator:
         self._on_routed = on_routed
         self._on_decided = on_decided
         self._adjust = adjust
+        self._functions = functions
         self._excluded: dict[tuple[str, frozenset[str]], dict[NodeName, str]] = {}
         self._excluded_in = snapshot()
         self.runs: Runs | None = None
@@ -75,6 +78,8 @@ class Orchestrator:
         Raises `NodeNotFound`, `NoNodeFits`, `UnsupportedParameter`, `InvalidPlan`, … before anything runs.
         """
         self._require_nodes()
+        if model in (AUTO, PLAN) and "tools" in call.params and self._functions is not None:
+            return await self._with_functions(self._functions, call, model, span)
         if model == PLAN:
             return await self._planned(call, None, span, {})
         if model != AUTO:
@@ -91,6 +96,17 @@ class Orchestrator:
         if decision.query != call.text:
             call = _rewritten(call, decision.query)
         return Answer(self._invoke(decision.node, call), decision, timings=timings)
+
+    async def _with_functions(self, functions: FunctionCaller, call: Call, model: str, span: Span) -> Answer:
+        """Choose among the caller's own functions; where none fits, answer as if there were none."""
+        began = time.perf_counter()
+        deltas = await functions.answer(call)
+        if deltas is not None:
+            return Answer(deltas, timings={"plan": (time.perf_counter() - began) * 1000})
+        try:
+            return await self.answer(without_functions(call), model, span)
+        except NoNodeFits:
+            return Answer(nothing_to_call())
 
     async def route(self, call: Call, span: Span | None = None) -> Decision:
         """Decide which node would take a call, without running it."""
