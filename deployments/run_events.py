@@ -12,7 +12,13 @@ from graph.run import RunEvent
 log = logging.getLogger("modelyard.runs")
 
 FLUSH_S = 0.02
-"""How long token events may wait to be written together."""
+"""How long such events may wait to be written together."""
+
+PATIENT = frozenset({"task.started", "task.delta", "task.item", "output.delta"})
+"""Events that nobody misses for a moment: the run does not wait until they are written."""
+
+MAX_WAITING = 256
+"""Such events that may wait; with one more the run waits, for a store is slower than what it is told."""
 
 
 class EventWriter:
@@ -31,11 +37,11 @@ class EventWriter:
     async def write(self, event: RunEvent) -> None:
         """Add an event."""
         self._waiting.append(event)
-        left = self._flushed + FLUSH_S - time.monotonic()
-        if not event.type.endswith(".delta") or left <= 0:
+        if event.type not in PATIENT or len(self._waiting) >= MAX_WAITING:
             await self.flush()
         elif self._later is None:
-            self._later = asyncio.create_task(self._flush_after(left))
+            left = self._flushed + FLUSH_S - time.monotonic()
+            self._later = asyncio.create_task(self._flush_after(max(left, 0)))
 
     async def flush(self) -> None:
         """Write what waits."""

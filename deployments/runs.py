@@ -249,9 +249,9 @@ class Runs:
         return result.status if await self._finish(work, result.status, result.output, _first_error(result)) else None
 
     async def _observe(self, id: str, writer: EventWriter, event: RunEvent) -> None:
-        if event.outcome is not None:
-            await self._journal.finished_task(id, event.outcome)
-        if event.type != "run.finished":  # written once the journal says so too
+        if event.outcome is not None:  # both at once, for a store writes what comes together in one go
+            await asyncio.gather(self._journal.finished_task(id, event.outcome), writer.write(event))
+        elif event.type != "run.finished":  # written once the journal says so too
             await writer.write(event)
 
     async def _finish(self, work: RunWork, status: RunStatus, output: str, error: Described | None) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from deployments.nodes.plan import PlanNode
 from deployments.snapshot import NodeStatus, Snapshot
 from graph.errors import ModelyardError, NodeUnavailable, StreamBroken
 from graph.node import NodeEnvironment, NodeParams
@@ -153,7 +154,7 @@ class FakeEmbedder(FakeNode):
         return [Delta(payload=json_payload(vectors), usage=Usage(5, 0), finish_reason="stop")]
 
 
-KINDS: dict[str, Any] = {"fake": FakeNode, "speech": FakeSpeech, "embedder": FakeEmbedder}
+KINDS: dict[str, Any] = {"fake": FakeNode, "speech": FakeSpeech, "embedder": FakeEmbedder, "plan": PlanNode}
 
 
 class _Remote:

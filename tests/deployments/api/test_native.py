@@ -296,3 +296,17 @@ async def test_the_document_describes_a_plan(start: Start) -> None:
     assert {"plan", "budget", "replan", "compose"} <= set(form)
     task = next(part for part in form["plan"]["anyOf"] if part["type"] == "object")["properties"]["tasks"]["items"]
     assert {"when", "map", "repeat", "expect", "composes"} <= set(task["properties"])
+
+
+async def test_a_plan_is_a_node_like_any_other(start: Start) -> None:
+    inner = {"tasks": [{"id": "t1", "node": "law", "arguments": {"prompt": {"$ref": "request.text"}}}]}
+    service = await start(LAW, GENERAL, spec("advice", kind="plan", params={"plan": inner}))
+    answer = await service.chat("advice", "hello there")
+    assert answer.json()["choices"][0]["message"]["content"] == "law: hello there", answer.text
+    assert (answer.headers["x-modelyard-node"], answer.json()["usage"]["total_tokens"]) == ("advice", 5)
+    streamed = await service.chat("advice", "hello there", stream=True)
+    assert '"content":"law:"' in streamed.text.replace(" ", "") and "[DONE]" in streamed.text
+    id = await begin(
+        service, {"plan": {"tasks": [{"id": "t1", "node": "advice", "arguments": {"prompt": "in a plan"}}]}}
+    )
+    assert (await follow(service, id))[-1]["data"]["output"] == "law: in a plan"
