@@ -63,21 +63,21 @@ class Task:
     """What must hold of the output; the task has failed when it does not."""
     composes: tuple[str, ...] = ()
     """Tasks whose outcomes this one writes an answer from, whether they succeeded or not."""
+    needs: frozenset[str] = field(init=False, compare=False, repr=False)
+    """Ids of the tasks that must have ended before this one begins."""
+    requires: frozenset[str] = field(init=False, compare=False, repr=False)
+    """Ids of the tasks that must have ended well: those that no `has`, `default` or `status` guards."""
+
+    def __post_init__(self) -> None:
+        uses = list(self._uses())  # once: runs ask for it again and again
+        needs = frozenset(name for names, _ in uses for name in names) | frozenset(self.composes)
+        object.__setattr__(self, "needs", needs)
+        object.__setattr__(self, "requires", frozenset(name for names, guarded in uses for name in names - guarded))
 
     @property
     def locals(self) -> frozenset[str]:
         """Names in the arguments that do not stand for tasks."""
         return (MAPPED if self.map else frozenset()) | (REPEATED if self.repeat else frozenset())
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Ids of the tasks that must have ended before this one begins."""
-        return frozenset(name for names, _ in self._uses() for name in names) | frozenset(self.composes)
-
-    @property
-    def requires(self) -> frozenset[str]:
-        """Ids of the tasks that must have ended well: those that no `has`, `default` or `status` guards."""
-        return frozenset(name for names, guarded in self._uses() for name in names - guarded)
 
     def _uses(self) -> Iterator[tuple[frozenset[str], frozenset[str]]]:
         """Yield the ids that each reference and expression names, and those of them that it guards."""

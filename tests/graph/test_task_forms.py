@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from fakes import HANG, chat, spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graph.budget import Budget
 from graph.errors import InvalidPlan, NodeUnavailable
@@ -326,3 +329,37 @@ def test_every_form_survives_json() -> None:
     assert Plan.from_json(made.to_json()) == made
     assert {key: made.to_json()[key] for key in data} == data
     assert made.links == (("t1", "t2"), ("t1", "t3"), ("t2", "t3"))
+
+
+ODD = st.one_of(
+    st.sampled_from([None, 0, 1, -1, 2.5, True, "", "x", "1 +", "t0", "t0.x == 1", "item", "output", "a b", 10**30]),
+    st.sampled_from([[], ["t0"], [1, None], {}, {"$ref": "t0"}, {"$ref": "item.x"}, {"$ref": ""}, {"": ""}]),
+    st.sampled_from([{"$expr": "has(t0)"}, {"$expr": "("}, {"$expr": 5}, {"over": ["a"], "parallel": 2}, {"over": 1}]),
+    st.sampled_from(
+        [{"over": {"$ref": "t0"}}, {"until": "output", "max": 2}, {"calls": 1}, {"tokens": 1, "cost": 0.5}]
+    ),
+    st.sampled_from([{"en": "{t0}", "de": "x"}, {"en": 5}, "{t0} {{", float("nan")]),
+)
+FIELDS = ("arguments", "when", "map", "repeat", "expect", "composes")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=2), min_size=1, max_size=3),
+    st.dictionaries(
+        st.sampled_from(["output", "answer", "budget", "replan", "template", "missing", "x"]), ODD, max_size=2
+    ),
+)
+def test_whatever_a_plan_holds_it_is_refused_by_name_or_run_to_its_end(
+    tasks: list[dict[str, Any]], more: dict[str, Any]
+) -> None:
+    data = {"tasks": [{"id": f"t{i}", "node": "a", **item} for i, item in enumerate(tasks)]} | more
+    nodes = Nodes(a=lambda call: {"x": 1})
+    try:
+        made = Plan.from_json(data)
+        result = asyncio.run(nodes.run(made))
+    except InvalidPlan as error:
+        assert error.problems
+    else:
+        assert len(result.outcomes) == len(tasks)
+        assert Plan.from_json(json.loads(json.dumps(made.to_json()))) == made
