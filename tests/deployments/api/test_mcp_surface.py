@@ -123,6 +123,22 @@ async def test_the_same_key_opens_it(start: Start) -> None:
         assert text_of(await client.call_tool("law", {"prompt": "hello"})) == "law: hello"
 
 
+async def test_a_key_of_some_nodes_sees_those_alone(start: Start) -> None:
+    service = await start(LAW, GENERAL, TOOL, api_key="k-1")
+    admin = {"authorization": "Bearer k-1"}
+    body = {"name": "desk", "scopes": ["call"], "nodes": ["law"]}
+    key = (await service.http.post("/v1/keys", json=body, headers=admin)).json()["key"]
+    async with client_of(service, authorization=f"Bearer {key}") as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["auto", "plan", "law"]
+        assert text_of(await client.call_tool("law", {"prompt": "hello"})) == "law: hello"
+        with pytest.raises(MCPError, match="no tool is called 'general'"):
+            await client.call_tool("general", {"prompt": "hello"})
+    body = {"name": "reader", "scopes": ["read"]}
+    key = (await service.http.post("/v1/keys", json=body, headers=admin)).json()["key"]
+    refused = await service.http.post("/mcp", json={}, headers={"authorization": f"Bearer {key}"})
+    assert refused.status_code == 403
+
+
 async def test_pages_of_elsewhere_cannot_use_an_open_service(start: Start) -> None:
     service = await start(LAW)
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
