@@ -55,7 +55,7 @@ def serve_forever(settings: Settings, on_event: OnEvent) -> int:
     if (taken := port_owner(settings.host, settings.port)) is not None:
         on_event(ServiceEvent("error", f"{taken}. Stop that process or choose another --port"))
         return 1
-    if settings.api_key is None and not is_loopback(settings.host):
+    if settings.api_key is None and not settings.oidc_issuer and not is_loopback(settings.host):
         reached = f"others reach {settings.host}, and without a key anyone could use and change this service"
         advice = "set MODELYARD_API_KEY (`openssl rand -hex 32` makes one), or listen on 127.0.0.1"
         raise InvalidRequest(f"{reached}: {advice}", param="api_key")

@@ -8,10 +8,11 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from deployments.addresses import is_loopback
 from graph.errors import InvalidRequest
 
 PREFIX = "MODELYARD_"
@@ -45,6 +46,18 @@ class Settings(BaseModel):
     """MCP servers that nodes of kind `mcp` may have started, `NAME=COMMAND` each; YAML knows the name alone."""
     api_key: SecretStr | None = None
     """The operator's key, which may do everything and make others; none leaves a service on loopback open."""
+    oidc_issuer: str | None = None
+    """OpenID Connect issuer whose bearer tokens are taken beside API keys: `https://login.example.com/realm`."""
+    oidc_audience: str | None = None
+    """What its tokens must be for (`aud`); needed with an issuer."""
+    oidc_jwks_url: str | None = None
+    """Where its keys are; by default where its discovery document says."""
+    oidc_claim: str = "scope"
+    """Claim that says what a token may do, such as `scope`, `groups` or `realm_access.roles`."""
+    oidc_grants: str = ""
+    """Scopes by values of that claim, `staff=call+route,ops=admin`; by default the values are scopes."""
+    oidc_nodes_claim: str | None = None
+    """Claim that lists the only nodes a token may use; by default it may use every one."""
     replicas: int = Field(1, ge=1, le=64)
     """Gateway replicas; more than one needs Redis or a shared file for the store."""
     num_cpus: float | None = Field(None, gt=0)
@@ -149,6 +162,20 @@ class Settings(BaseModel):
             return f"sqlite:////{str(Path(path).resolve()).lstrip('/')}"
         return url
 
+    @field_validator("oidc_issuer", "oidc_jwks_url")
+    @classmethod
+    def _fetched_safely(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "https://none")
+        if not parts.hostname or not (parts.scheme == "https" or is_loopback(parts.hostname)):
+            raise ValueError(f"{url!r} must be an https:// address; http:// only on loopback")
+        return url
+
+    @model_validator(mode="after")
+    def _for_an_audience(self) -> Settings:
+        if self.oidc_issuer and not self.oidc_audience:
+            raise ValueError("oidc_issuer needs oidc_audience: tokens for another service must not be taken")
+        return self
+
     @model_validator(mode="after")
     def _password_in_the_url(self) -> Settings:
         # The store's URL is what travels to every process of the service.
@@ -188,7 +215,8 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             lines = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-            raise InvalidRequest("; ".join(lines), param=str(error.errors()[0]["loc"][0])) from None
+            first = error.errors()[0]["loc"]
+            raise InvalidRequest("; ".join(lines), param=str(first[0]) if first else None) from None
 
     def mcp_commands(self) -> dict[str, tuple[str, ...]]:
         """Return the commands of the declared MCP servers, by name."""
