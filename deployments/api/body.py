@@ -19,6 +19,9 @@ async def json_body(request: Request) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if encoding := request.headers.get("content-encoding"):
+            message = f"compressed bodies ({encoding[:40]!r}) are not taken: send it as it is"
+            raise InvalidRequest(message, param="content-encoding") from None
         raise InvalidRequest(f"the body is not JSON: {error}") from None
 
 

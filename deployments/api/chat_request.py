@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from deployments.http_errors import invalid
-from graph.errors import InvalidRequest, UnsupportedParameter
+from graph.errors import InvalidRequest, PayloadTooLarge, UnsupportedParameter
 from graph.types import Call, CallContext, Message, Modality, Payload, text_payload
 
 HARMLESS = frozenset({"metadata", "user", "safety_identifier", "prompt_cache_key", "service_tier", "verbosity"})
@@ -23,6 +23,10 @@ NEUTRAL: dict[str, Any] = {
 MAX_PARTS = 10_000
 """Parts and tool calls of all messages together."""
 MAX_STOPS = 1000
+MAX_ATTACHMENT_BYTES = 25 * 2**20
+"""Of one image or recording, decoded."""
+MAX_ATTACHMENTS = 64
+"""Of all messages together."""
 
 _NO_CONTEXT = CallContext()
 _NOT_PARAMS = frozenset({"model", "messages", "stream", "stream_options"}) | HARMLESS
@@ -153,6 +157,8 @@ class ChatRequest(BaseModel):
     def to_call(self, context: CallContext = _NO_CONTEXT) -> Call:
         """Return the call, its params being only what asks something of a node."""
         messages = tuple(message.to_message(index) for index, message in enumerate(self.messages))
+        if sum(len(message.attachments) for message in messages) > MAX_ATTACHMENTS:
+            raise PayloadTooLarge(f"more than {MAX_ATTACHMENTS} attachments", param="messages")
         if not any(m.text.strip() or m.attachments or m.extra.get("tool_calls") for m in messages):
             raise InvalidRequest("no message holds any text or attachment", param="messages")
         return Call(messages, params=self._params(), stream=self.stream, context=context)
@@ -191,10 +197,14 @@ def image_payload(url: str, where: str) -> Payload:
 
 
 def _decoded(data: str, where: str) -> bytes:
+    if len(data) // 4 * 3 > MAX_ATTACHMENT_BYTES + 2:
+        raise PayloadTooLarge(f"the attachment has more than {MAX_ATTACHMENT_BYTES} bytes", param=where)
     try:
         decoded = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidRequest("is not base64", param=where) from None
     if not decoded:
         raise InvalidRequest("is empty", param=where)
+    if len(decoded) > MAX_ATTACHMENT_BYTES:
+        raise PayloadTooLarge(f"the attachment has more than {MAX_ATTACHMENT_BYTES} bytes", param=where)
     return decoded

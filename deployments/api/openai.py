@@ -13,12 +13,13 @@ from starlette.datastructures import UploadFile
 from starlette.responses import PlainTextResponse, Response
 
 from deployments.api.body import JSONRoute
+from deployments.api.chat_request import MAX_ATTACHMENT_BYTES
 from deployments.api.event_stream import while_client_stays
 from deployments.api.state import exchange_of, gateway_of, graph_of, identified
 from deployments.json_response import JSONResponse
 from deployments.orchestrator import AUTO, PLAN
 from graph.collect import collect
-from graph.errors import InvalidRequest, NoNodeFits
+from graph.errors import InvalidRequest, NoNodeFits, PayloadTooLarge
 from graph.types import Call, Json, Modality, NodeName, Operation, Payload, Reply, Usage, json_payload
 
 routes = APIRouter(tags=["OpenAI"], route_class=JSONRoute)
@@ -115,6 +116,8 @@ async def transcriptions(request: Request) -> Response:
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise InvalidRequest("is required: the recording", param="file")
+        if file.size is not None and file.size > MAX_ATTACHMENT_BYTES:
+            raise PayloadTooLarge(f"the recording has more than {MAX_ATTACHMENT_BYTES} bytes", param="file")
         audio = await file.read()
         fields = {name: str(value) for name, value in form.items() if name != "file"}
         media_type = file.content_type
