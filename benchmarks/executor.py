@@ -22,6 +22,7 @@ from pathlib import Path
 
 from opentelemetry.trace import INVALID_SPAN
 
+from deployments.run_slots import RunSlots
 from deployments.runs import Runs
 from graph.executor import ExecutionLimits, execute
 from graph.journal import RunJournal
@@ -106,7 +107,9 @@ async def journaled(plan: Plan, sleeps: dict[str, float]) -> tuple[float, float]
     with tempfile.TemporaryDirectory() as folder:
         store = await open_store(f"sqlite:///{folder}/state.db")
         limits = ExecutionLimits(parallel=len(plan.tasks))
-        runs = Runs(RunJournal(store, "bench"), sleeping(sleeps), lambda: GRAPH, _no_planner, limits, 1)
+        runs = Runs(
+            RunJournal(store, "bench"), sleeping(sleeps), lambda: GRAPH, _no_planner, limits, 1, RunSlots(store, 600)
+        )
         began, busy = time.perf_counter(), time.process_time()
         id = await runs.start(REQUEST, plan, span=INVALID_SPAN)
         await asyncio.wait([work.task for work in runs._works.values() if work.task])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from heapq import nsmallest
 from typing import TypeAlias
 
-from graph.errors import InvalidRequest, ModelyardError
+from graph.errors import InvalidRequest, ModelyardError, NodeNotFound
 from graph.model_graph import ModelGraph
 from graph.plan import Plan
 from graph.replan import knowing, merged
@@ -22,8 +23,10 @@ MakePlan: TypeAlias = Callable[[Call, frozenset[NodeName]], Awaitable[Plan]]
 
 def prepared(plan: Plan | None, options: RunOptions, call: Call, graph: ModelGraph) -> tuple[Plan | None, float]:
     """Return a given plan as it will run, and how many seconds the run may take; raise for what cannot be."""
-    if options.writer is not None:
-        _ = graph[options.writer]  # raises if there is none
+    if options.writer is not None and options.writer not in graph:
+        known = ", ".join(nsmallest(20, graph.names)) or "none"
+        message = f"compose.node: no node is called {options.writer!r}; there is {known}"
+        raise NodeNotFound(message, param="compose.node", node=options.writer)
     if plan is not None:
         plan = options.apply(plan)
         graph.check(plan)

@@ -218,7 +218,7 @@ class Runs:
         id, plan = work.id, work.plan
         if plan is None:
             plan = work.options.apply(await self._make_plan(call, frozenset()))
-            self._graph().check(plan)
+            self._graph_for(call).check(plan)
             await self._journal.planned(id, plan)
         if work.done is None or not await self._journal.events(id):
             await work.writer.write(RunEvent("planned", {"plan": plan.to_json()}))

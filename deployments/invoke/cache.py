@@ -68,7 +68,7 @@ def cached(invoke: Invoke, lookup: Callable[[NodeName], NodeSpec], cache: Output
 
 def key_of(spec: NodeSpec, call: Call) -> str:
     """Return what two calls have in common that must be answered alike: the node as declared, and what is asked."""
-    asked = {name: value for name, value in call.to_json().items() if name != "request_id"}
+    asked = {name: value for name, value in call.to_json().items() if name not in ("request_id", "caller")}
     content = json.dumps([spec.to_yaml_dict(), asked], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

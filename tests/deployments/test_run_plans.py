@@ -11,6 +11,7 @@ from opentelemetry.trace import INVALID_SPAN
 from waiting import until
 
 import deployments.runs
+from deployments.run_slots import RunSlots
 from deployments.runs import Runs
 from graph.budget import Budget
 from graph.errors import InvalidRequest, NodeNotFound, NodeUnavailable, NoNodeFits
@@ -40,7 +41,8 @@ class Process:
         self.invoke = FakeInvoke(scripts)
         self.asked: list[tuple[Call, frozenset[str]]] = []
         self.runs = Runs(
-            RunJournal(store, name, lease_s), self.invoke, lambda: GRAPH, self._plan, ExecutionLimits(), 64
+            RunJournal(store, name, lease_s), self.invoke, lambda: GRAPH, self._plan, ExecutionLimits(), 64,
+            RunSlots(store, 600),
         )  # fmt: skip
 
     async def _plan(self, call: Call, avoid: frozenset[str]) -> Plan:

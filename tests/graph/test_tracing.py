@@ -247,3 +247,12 @@ async def test_without_an_sdk_everything_works_and_nothing_is_recorded(no_provid
     reply = await collect(traced(HELLO, SPECS.__getitem__)("legal", ask()), node="legal")
     assert reply.text == "Hello"
     assert otel.carrier() == {}
+
+
+async def test_an_answer_that_was_kept_is_marked_and_took_no_tokens(record_spans: On) -> None:
+    spans = record_spans()
+    kept = answer(Delta("Hello", cached=True), Delta(finish_reason="stop", usage=Usage(7, 2), cached=True))
+    await collect(traced(kept, SPECS.__getitem__)("legal", ask()), node="legal")
+    attributes = only(spans).attributes or {}
+    assert attributes["modelyard.node.cached"] is True
+    assert "gen_ai.usage.input_tokens" not in attributes

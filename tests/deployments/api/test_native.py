@@ -277,7 +277,7 @@ async def test_a_plan_of_every_form_is_run_and_shown(start: Start) -> None:
         ({"replan": 9}, "replan", "5"),
         ({"compose": {}}, "compose", "give either 'node' (a chat node) or 'template' (a text)"),
         ({"compose": {"template": "{t1"}}, "compose.template", "has no counterpart"),
-        ({"compose": {"node": "nobody"}}, "model", "no node is called 'nobody'"),
+        ({"compose": {"node": "nobody"}}, "compose.node", "no node is called 'nobody'"),
         ({"plan": {"tasks": [{"id": "a", "node": "law", "when": "x y"}]}}, "plan", "expected an operator or the end"),
     ],
 )
