@@ -114,7 +114,7 @@ async def journaled(plan: Plan, sleeps: dict[str, float]) -> tuple[float, float]
         id = await runs.start(REQUEST, plan, span=INVALID_SPAN)
         await asyncio.wait([work.task for work in runs._works.values() if work.task])
         took = time.perf_counter() - began, time.process_time() - busy
-        assert (await runs.status(id)) == "ok"
+        assert (await runs.get(id)).status == "ok"
         await store.aclose()
         return took
 

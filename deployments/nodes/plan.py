@@ -131,7 +131,7 @@ class PlanNode:
     async def _execute(self, plan: Plan, request: Call, events: asyncio.Queue[RunEvent | None]) -> RunResult:
         invoke, graph = self._environment.invoke, self._environment.graph
         assert invoke is not None and graph is not None  # noqa: S101  # `load` has looked
-        now = graph()
+        now = graph().seen_by(request.context.nodes)
         now.check(plan)
         limits = ExecutionLimits(self._params.parallel, self._spec.limits.total_s)
 
