@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urljoin
 
 from deployments.imports.hints import Interface, feeds, interface, output_fields
-from deployments.imports.names import node_name
+from deployments.imports.names import node_name, words_of
 from deployments.imports.report import Imported, Left, Made, with_feeds
 from deployments.imports.request_parts import Inexpressible, RequestParts
 from deployments.imports.schemas import Schemas, Unresolvable
@@ -52,7 +52,9 @@ class _Operation:
 
     @property
     def id(self) -> str:
-        return str(self.given.get("operationId") or "")
+        """The operation's id, without the path and the method that some frameworks put behind it."""
+        given = str(self.given.get("operationId") or "")
+        return given.removesuffix(f"{re.sub(r'[^A-Za-z0-9_]', '_', self.path)}_{self.method}") or given
 
 
 @dataclass
@@ -206,7 +208,10 @@ def _answer(schemas: Schemas, given: Mapping[str, Any], parts: RequestParts) -> 
         for media, inner in content.items():
             if "json" in str(media) or str(media) == "*/*":
                 return "json", inner.get("schema") if isinstance(inner, Mapping) else None
-        if any(re.match(r"text/|application/(.*\+)?(xml|yaml|javascript|x-ndjson|csv)", str(m)) for m in content):
+        if any(
+            re.match(r"text/(?!event-stream)|application/(.*\+)?(xml|yaml|javascript|x-ndjson|csv)", str(m))
+            for m in content
+        ):
             return "text", None
         raise Inexpressible(f"it answers with {', '.join(map(str, content))}; kind http reads JSON and text")
     return "text", None
@@ -217,7 +222,7 @@ def _description(operation: _Operation, summary: str) -> str:
     text = summary.rstrip(".")
     if rest:
         text = rest if rest.startswith(text) else f"{text}. {rest}"
-    text = text or " ".join(filter(None, (operation.id, operation.source)))
+    text = text or f"{' '.join(words_of(operation.id)).capitalize()} ({operation.source})".lstrip()
     return text if len(text) <= _MAX_DESCRIPTION else text[: _MAX_DESCRIPTION - 1] + "…"
 
 

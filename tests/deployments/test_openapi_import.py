@@ -260,6 +260,12 @@ def test_a_selection(selection: Selection, names: list[str]) -> None:
     assert len(imported.made) + len(imported.left) + imported.unselected == 30
 
 
+def test_names_that_a_framework_made() -> None:
+    assert one({"operationId": "make_thing_v1_things__id__post"}, "/v1/things/{id}").left
+    assert one({"operationId": "make_thing_v1_things_post"}, "/v1/things").specs[0].name == "make_thing"
+    assert one({"operationId": "_x_post"}).specs[0].name == "x_post"
+
+
 def test_servers() -> None:
     assert one({}, servers=[{"url": "https://a/b/"}]).specs[0].endpoint == "https://a/b"
     given = {"openapi": "3.0.0", "servers": [{"url": "/v1"}], "paths": {"/x": {"get": {}}}}
@@ -279,6 +285,7 @@ def test_servers() -> None:
         (body({"properties": {f"f{i}": {} for i in range(101)}}), "more than 100 arguments"),
         (body({"type": "array"}, "application/x-www-form-urlencoded"), "must be an object"),
         ({"security": [{"nobody": []}]}, "not declared"),
+        ({"responses": {"200": {"content": {"text/event-stream": {}}}}}, "text/event-stream"),
     ],
 )  # fmt: skip
 def test_reasons(operation: dict[str, Any], words: str) -> None:
