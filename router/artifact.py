@@ -191,6 +191,7 @@ def _replace(path: Path, write: Any) -> None:
     """Write a file beside the old one, then put it in its place: a reader sees the one or the other."""
     new = path.with_name(f".{path.name}.new")
     write(new)
+    new.chmod(0o644)  # safetensors lets only its owner read, and a service commonly runs as another user
     new.replace(path)
 
 

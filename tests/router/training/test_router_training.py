@@ -77,6 +77,7 @@ def test_the_same_seed_gives_the_same_router(tiny_sentence_encoder: Path, traine
 def test_the_card_says_what_was_learned(trained_folder: Path) -> None:
     card = read_card(trained_folder)
     assert card["labels"] == [*sorted(SIGNALS), "birds"] and card["seed"] == 0
+    assert (trained_folder / ARRAYS).stat().st_mode & 0o777 == 0o644
     assert card["data"]["untrained_labels"] == ["birds"] and card["data"]["train_rows"] == 100
     assert 0.6 < card["metrics"]["accuracy"] <= 1 and set(card["versions"]) >= {"torch", "onnxruntime"}
 
