@@ -32,6 +32,7 @@ from deployments.settings import Settings
 from deployments.snapshot import Snapshot
 from deployments.telemetry import configure_telemetry
 from deployments.traffic import Traffic
+from deployments.trained_planner import make_planner
 from deployments.trained_router import TrainedRouter
 from graph.executor import ExecutionLimits
 from graph.journal import RunJournal
@@ -45,11 +46,9 @@ from graph.types import NodeName
 from router.choice.correctness import read_correctness
 from router.encoders import load_encoder
 from router.gate import GateReport
-from router.planners.learned import LearnedPlanner
-from router.planners.llm import LLMPlanner
 from router.policy import Policy
 from router.router import Router
-from router.types import Encoder, Planner
+from router.types import Encoder
 
 log = logging.getLogger("modelyard.gateway")
 
@@ -120,13 +119,11 @@ class Gateway:
         stack = compose(self._placement.invoke, policies)
         invoke = self._invoke = permitted(stack.invoke)
         self._forget_calls = stack.forget
-        learned = LearnedPlanner(self.router.score)
-        planner: Planner = LLMPlanner(invoke, settings.planner_node, learned) if settings.planner_node else learned
         self.orchestrator = Orchestrator(
             kinds=self.kinds,
             snapshot=lambda: self.snapshot,
             router=self.router,
-            planner=planner,
+            planner=make_planner(settings, self.router.score, invoke),
             invoke=invoke,
             on_routed=self.metrics.routed,
             on_decided=self.traffic.add,

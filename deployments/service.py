@@ -27,6 +27,7 @@ from graph.spec import NodeSpec
 from graph.stores import make_store
 from router.artifact import read_card
 from router.choice.correctness import ChoiceDataError, read_correctness
+from router.planner_artifact import read_card as read_planner_card
 
 EventKind = Literal["starting", "ray", "gateway", "node", "ready", "stopping", "stopped", "warning", "error"]
 LOOK_EVERY_S = 0.3
@@ -93,6 +94,11 @@ def _read_specs(settings: Settings) -> tuple[NodeSpec, ...]:
             read_card(settings.router_artifact)
         except InvalidRequest as error:
             problems.append(Problem("settings", "router_artifact", error.message))
+    if settings.planner_artifact is not None:
+        try:
+            read_planner_card(settings.planner_artifact)
+        except InvalidRequest as error:
+            problems.append(Problem("settings", "planner_artifact", error.message))
     if problems:
         raise InvalidSpec(problems)
     return loaded.specs

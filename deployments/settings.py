@@ -80,6 +80,8 @@ class Settings(BaseModel):
     """How much of the probability a node may lose for being the slowest."""
     quality_data: Path | None = None
     """Correctness rows, `{"text", "scores": {node: 0..1}}` each: nodes are then chosen by their estimated quality."""
+    planner_artifact: Path | None = None
+    """Folder that `modelyard train planner` wrote; text requests are planned by it while all its nodes are there."""
     planner_node: str | None = None
     """Chat node that writes plans; without one the learned planner does."""
     max_body_bytes: int = Field(32 * 2**20, ge=1024)
@@ -186,7 +188,7 @@ class Settings(BaseModel):
             object.__setattr__(self, "store", f"{scheme}://{user.partition(':')[0]}:{password}@{place}")
         return self
 
-    @field_validator("quality_data", "router_artifact")
+    @field_validator("quality_data", "router_artifact", "planner_artifact")
     @classmethod
     def _found_anywhere(cls, path: Path | None) -> Path | None:
         return None if path is None else path.resolve()

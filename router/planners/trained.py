@@ -49,7 +49,8 @@ class TrainedPlanner:
         self._encoder = encoder
         self._decoder = decoder
         self._ranker = ranker
-        self._binder = ZeroShotPlanner(tools, None) if any(t.parameters for t in tools.tools.values()) else None
+        self._words = ZeroShotPlanner(tools, None)
+        self._binder = self._words if any(tool.parameters for tool in tools.tools.values()) else None
 
     def sequence(self, request: str) -> tuple[int, ...]:
         """Return the nodes of the plan for a request, by index; raises `NoNodeFits` if the links allow none."""
@@ -61,6 +62,11 @@ class TrainedPlanner:
         vector = pooled / max(float(np.linalg.norm(pooled)), 1e-9)
         table = features(candidates, self._decoder.classify(tokens), vector, self.memory)
         return self._ranker.best(candidates, table).nodes
+
+    def parts(self, request: str) -> list[tuple[str, str]]:
+        """Return the nodes of the plan for a request, each with the part of the request that speaks of it."""
+        names = [self.tools.names[index] for index in self.sequence(request)]
+        return list(zip(names, self._words.texts(request, names), strict=True))
 
     def draft(self, request: str) -> Draft:
         """Return the tasks for a request, each linked to the one before as the plans of training are."""
