@@ -28,6 +28,8 @@ log = logging.getLogger("modelyard.mcp")
 
 OPEN_S: Final = 30.0
 """How long a server may take to start and to greet."""
+CLOSE_S: Final = 10.0
+"""How long a server may take to say goodbye."""
 MAX_PAGES: Final = 200
 """Pages of tools that are read."""
 Streams = AbstractAsyncContextManager[tuple[Any, Any]]
@@ -95,6 +97,8 @@ class McpSession:
         held, self._held = self._held, None
         if held is not None:
             held.stop.set()
+            await asyncio.wait({held.task}, timeout=CLOSE_S)
+            held.task.cancel()  # a server that does not answer the farewell is left alone
             await asyncio.gather(held.task, return_exceptions=True)
 
 
