@@ -1,9 +1,11 @@
-"""What people think of answers, and what becomes of it: examples for the nodes that would have been right."""
+"""What people think of answers, and what becomes of it: examples for the nodes that would have been right, and scores
+of the nodes that answered.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +30,30 @@ class Kept:
     node: NodeName | None
     """Who had been chosen, if the request is remembered."""
     text: str | None
-    """The request's text, kept only with the right node: giving that is asking to learn from it."""
+    """The request's text, kept only where it can be learned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """How good a node's answer to a request was, 0 to 1, as somebody said."""
+
+    id: int
+    text: str
+    node: NodeName
+    score: float
 
 
 class FeedbackLog:
     """Feedback of every gateway, in the store that they share."""
 
-    def __init__(self, store: StateStore, traffic: Traffic) -> None:
+    def __init__(self, store: StateStore, traffic: Traffic, *, rated: bool = False) -> None:
+        """`rated` keeps the texts of rated requests, too: the quality of nodes is learned from them.
+
+        Otherwise only those are kept whose right node is named, which is asking to learn from it.
+        """
         self._store = store
         self._traffic = traffic
+        self._rated = rated
 
     async def keep(self, opinion: Mapping[str, Any], *, by: str) -> Kept:
         """Keep an opinion: `request_id`, and of `rating`, `score`, `right_node`, `comment`, `input` what was said."""
@@ -45,7 +62,8 @@ class FeedbackLog:
         if entry is not None:
             record["node"] = entry.node
         text = opinion.get("input") or (entry.text if entry else None)
-        if opinion.get("right_node") and text:
+        judged = self._rated and entry is not None and score_of(opinion, entry.node) is not None
+        if text and (opinion.get("right_node") or judged):
             record["text"] = text[:MAX_CHARACTERS]
         number = await self._store.append(LOG, [orjson.dumps(record)])
         return Kept(number, entry.node if entry else None, record.get("text"))
@@ -53,14 +71,27 @@ class FeedbackLog:
     async def labels(self) -> dict[str, NodeName]:
         """Return every labelled text with its right node; the last word on a text counts."""
         found: dict[str, NodeName] = {}
+        async for _, record in self._records():
+            if record.get("text") and record.get("right_node"):
+                found.pop(record["text"], None)
+                found[record["text"]] = record["right_node"]
+        return found
+
+    async def ratings(self) -> list[Rating]:
+        """Return every opinion that says how good the answer of a node to a known text was, oldest first."""
+        found = []
+        async for number, record in self._records():
+            score = score_of(record, record.get("node"))
+            if record.get("text") and record.get("node") and score is not None:
+                found.append(Rating(number, record["text"], record["node"], score))
+        return found
+
+    async def _records(self) -> AsyncIterator[tuple[int, dict[str, Any]]]:
         after = 0
         while page := await self._store.read(LOG, after=after, limit=PAGE):
             after = page[-1][0]
-            for record in (orjson.loads(raw) for _, raw in page):
-                if record.get("text") and record.get("right_node"):
-                    found.pop(record["text"], None)
-                    found[record["text"]] = record["right_node"]
-        return found
+            for number, raw in page:
+                yield number, orjson.loads(raw)
 
 
 def taught(spec: NodeSpec, labels: Mapping[str, NodeName]) -> NodeSpec | None:

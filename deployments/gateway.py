@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import socket
-from pathlib import Path
 from typing import Any
 
 from deployments.access.security import make_security
@@ -24,6 +23,7 @@ from deployments.metrics import Metrics, metered
 from deployments.models import resolve_model
 from deployments.orchestrator import Orchestrator
 from deployments.placement import Placement
+from deployments.quality import QualityLearning
 from deployments.registration import RegistrationGate, Skipped, refusal
 from deployments.router_versions import RouterVersions
 from deployments.run_slots import RunSlots
@@ -43,7 +43,6 @@ from graph.spec import NodeSpec
 from graph.stores import make_store
 from graph.tracing import traced
 from graph.types import NodeName
-from router.choice.correctness import read_correctness
 from router.encoders import load_encoder
 from router.gate import GateReport
 from router.policy import Policy
@@ -76,7 +75,9 @@ class Gateway:
         )
         self.traffic = Traffic(settings.recent_requests, shared=self.store if settings.recent_in_store else None)
         self._gate = RegistrationGate(self.router.scorer_for, settings, self.traffic.recent)
-        self.feedback = FeedbackLog(self.store, self.traffic)
+        rows = settings.quality_data
+        self.feedback = FeedbackLog(self.store, self.traffic, rated=rows is not None)
+        self.quality = QualityLearning(rows, self.router, self.feedback, self.store) if rows is not None else None
         self.exploration = make_exploration(settings, self.router, self.traffic, self.store)
         self.router_versions = RouterVersions(self.store)
         self._registering = asyncio.Lock()
@@ -123,7 +124,7 @@ class Gateway:
             kinds=self.kinds,
             snapshot=lambda: self.snapshot,
             router=self.router,
-            planner=make_planner(settings, self.router.score, invoke),
+            planner=make_planner(settings, self.router.score, invoke, self.router.policy_of),
             invoke=invoke,
             on_routed=self.metrics.routed,
             on_decided=self.traffic.add,
@@ -166,15 +167,8 @@ class Gateway:
             await self._trained.load()
             self._retraining = asyncio.create_task(self._trained.follow())
         self._watcher = asyncio.create_task(self._watch())
-        if self.settings.quality_data is not None:
-            self._learning = asyncio.create_task(self._learn_quality(self.settings.quality_data))
-
-    async def _learn_quality(self, path: Path) -> None:
-        """Learn from correctness data, beside the requests that are already served."""
-        try:
-            await self.router.learn(await asyncio.to_thread(read_correctness, path))
-        except Exception:  # a boundary: nodes are chosen by probability alone, as if there were no such data
-            log.exception("the quality of nodes could not be learned from %s", path)
+        if self.quality is not None:
+            self._learning = asyncio.create_task(self.quality.follow())
 
     async def stop(self) -> None:
         """Let runs in flight finish, then let go of everything."""

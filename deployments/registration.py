@@ -16,9 +16,10 @@ from graph.errors import NodeRefused
 from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
 from graph.types import NodeName
+from router.confusion import Confusion
 from router.cross_fit import Fit, assign_folds, cross_fit
 from router.evaluation.routing import Row
-from router.gate import Confusion, Contender, GateReport, compare, confused, takes_text
+from router.gate import Contender, GateReport, compare, confused, takes_text
 from router.gate_rules import Thresholds
 from router.policy import Policy
 

@@ -14,7 +14,7 @@ from graph.plan import Plan
 from graph.types import Call
 from router.planner_artifact import CARD, load_planner
 from router.planners.example_based import NAME, fits, plan_by_example
-from router.planners.learned import AsyncScore, LearnedPlanner
+from router.planners.learned import AsyncScore, LearnedPlanner, PolicyOf, as_preferred
 from router.planners.llm import LLMPlanner
 from router.planners.trained import TrainedPlanner
 from router.types import Planner
@@ -22,9 +22,11 @@ from router.types import Planner
 log = logging.getLogger("modelyard.planner")
 
 
-def make_planner(settings: Settings, score: AsyncScore, invoke: Invoke) -> Planner:
+def make_planner(
+    settings: Settings, score: AsyncScore, invoke: Invoke, policy_of: PolicyOf = as_preferred
+) -> Planner:
     """Return the planner that the settings ask for: a chat node, else a trained one, else rules and learned scores."""
-    planner: Planner = LearnedPlanner(score)
+    planner: Planner = LearnedPlanner(score, policy_of=policy_of)
     if settings.planner_artifact is not None:
         planner = FollowedPlanner(settings.planner_artifact, planner)
     return LLMPlanner(invoke, settings.planner_node, planner) if settings.planner_node else planner

@@ -76,7 +76,7 @@ def decide(
     default = graph.default if graph.default in found.eligible else None
     if default is not None:
         probabilities[default] += max(0.0, 1.0 - in_scope)
-    ranked = _rank(probabilities, _quality(scores, row), graph, policy)
+    ranked = rank(probabilities, quality_of(scores, row), graph, policy)
     out_of_scope = not ranked or in_scope < policy.min_probability
     node = default if out_of_scope else ranked[0].node
     return Decision(
@@ -110,7 +110,7 @@ def _sort_out(
     unavailable: dict[NodeName, str] = {}
 
     def lacking(name: NodeName) -> str | None:
-        return excluded[name] if name in excluded else _over_budget(graph[name], policy)
+        return excluded[name] if name in excluded else over_budget(graph[name], policy)
 
     alike: dict[frozenset[Modality], Reach | str] = {}  # without attachments, what a node accepts says all
     plain = not call.attachments
@@ -139,13 +139,14 @@ def _condition(scores: Scores, row: int, found: _Field) -> dict[NodeName, float]
     return joint if total <= 1.0 else {name: value / total for name, value in joint.items()}
 
 
-def _over_budget(spec: NodeSpec, policy: Policy) -> str | None:
+def over_budget(spec: NodeSpec, policy: Policy) -> str | None:
+    """Return why a node costs too much for a policy, in words; None if it does not."""
     if policy.budget is None or _price(spec) <= policy.budget:
         return None
     return f"costs {_price(spec):g} per million tokens; the budget is {policy.budget:g}"
 
 
-def _quality(scores: Scores, row: int) -> dict[NodeName, float]:
+def quality_of(scores: Scores, row: int) -> dict[NodeName, float]:
     """Return the estimated quality of the nodes that correctness data say something of."""
     if scores.quality is None:
         return {}
@@ -153,7 +154,7 @@ def _quality(scores: Scores, row: int) -> dict[NodeName, float]:
     return {name: value for name, value in found if not math.isnan(value)}
 
 
-def _rank(
+def rank(
     probabilities: Mapping[NodeName, float], quality: Mapping[NodeName, float], graph: ModelGraph, policy: Policy
 ) -> tuple[Candidate, ...]:
     """Return candidates by falling utility; ties by name, so that no order of nodes matters."""

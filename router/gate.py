@@ -4,15 +4,13 @@ Two routers are compared, the live one and a candidate that knows the changed no
 and on recent requests. Regressions are counted as negative flips (Yan et al. 2021, "Positive-congruent training"):
 requests that the live router sends to the right node and the candidate does not.
 
-Two nodes collide when requests of theirs cannot be told apart. With `taken` the share of an existing node's requests
-that the candidate finds nearest to the changed node, and `given` the share of the changed node's requests nearest to
-the existing one, their `overlap` is taken + given: 0 for nodes that are never confused, 1 for a toss of a coin,
-whatever their numbers of examples. No threshold of scope takes part, so the default node is judged like any other.
+Whether two nodes collide is told in two ways (`router.confusion`): by the requests of each that are nearest to the
+other, and by whether their requests can be told apart at all. No threshold of scope takes part, so the default node is
+judged like any other.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,9 +19,10 @@ from typing import Any
 from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
 from graph.types import Call, Message, Modality, NodeName
+from router.confusion import Confusion, Shares, Table
 from router.decide import decide
 from router.evaluation.routing import Prediction, Row, evaluate
-from router.gate_rules import CONFIDENCE, Thresholds, Verdict, judge, standard_error
+from router.gate_rules import Thresholds, Verdict, judge
 from router.policy import Policy
 from router.scores import split_rows
 from router.types import Decision, Scorer, Scores
@@ -47,14 +46,14 @@ class Contender:
         rows = split_rows(self.scorer.score(texts))
         calls = [Call((Message("user", text),)) for text in texts]
         decisions = [decide(row, 0, self.graph, self.policy, call) for row, call in zip(rows, calls, strict=True)]
-        return _Seen(tuple(decisions), tuple(_nearest(row, self.graph) for row in rows))
+        return _Seen(tuple(decisions), tuple(_shares(row, self.graph) for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     decisions: tuple[Decision, ...]
-    nearest: tuple[NodeName | None, ...]
-    """The likeliest node that takes a text, given that some node fits."""
+    shares: tuple[Shares, ...]
+    """How likely each node that takes a text is right, given that some node fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,35 +65,6 @@ class Figures:
     """Expected calibration error of the probability, 10 bins."""
     out_of_scope: float | None
     """Share that it calls out of scope."""
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """An existing node and the changed one; shares of held-out requests."""
-
-    node: NodeName
-    rows: int
-    """Held-out requests of this node."""
-    taken: float
-    """Share of them that is nearest to the changed node."""
-    given: float
-    """Share of the changed node's requests that is nearest to this node."""
-    error: float
-    """Standard error of the overlap."""
-    flips: int
-    """Of its requests, how many the live router gets right and the candidate does not."""
-    shared: int = 0
-    """Requests that both nodes claim, word for word."""
-
-    @property
-    def overlap(self) -> float:
-        """0: never confused; 1: the two cannot be told apart."""
-        return self.taken + self.given
-
-    @property
-    def certain(self) -> float:
-        """The overlap that there is in nine cases out of ten, given so many requests: a lower bound."""
-        return self.overlap - CONFIDENCE * self.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +119,7 @@ class GateReport:
         """Return a JSON form, figures rounded."""
         data: dict[str, Any] = _rounded(asdict(self))
         for item, confusion in zip(data["confusion"], self.confusion, strict=True):
-            item |= {"overlap": round(confusion.overlap, 4), "certain": round(confusion.certain, 4)}
+            item |= {name: round(getattr(confusion, name), 4) for name in ("overlap", "certain", "mixed_certain")}
         return data
 
 
@@ -190,10 +160,9 @@ def compare(
     return replace(draft, verdict=verdict, reasons=reasons)
 
 
-def _nearest(scores: Scores, graph: ModelGraph) -> NodeName | None:
-    shares = zip(scores.probabilities[0].tolist(), scores.labels, strict=True)
-    able = [(share, name) for share, name in shares if name in graph and takes_text(graph[name])]
-    return max(able, key=lambda item: item[0])[1] if able else None
+def _shares(scores: Scores, graph: ModelGraph) -> Shares:
+    pairs = zip(scores.labels, scores.probabilities[0].tolist(), strict=True)
+    return {name: share for name, share in pairs if name in graph and takes_text(graph[name])}
 
 
 def takes_text(spec: NodeSpec) -> bool:
@@ -217,41 +186,22 @@ def _figures(rows: Sequence[Row], seen: _Seen, indices: Sequence[int]) -> Figure
     return Figures(found.accuracy, found.calibration_error, outside)
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """Counts of held-out requests by their node and the nearest one."""
-
-    counts: Counter[tuple[NodeName, NodeName]]
-    totals: Counter[NodeName]
-
-    @classmethod
-    def of(cls, rows: Sequence[Row], nearest: Sequence[NodeName | None]) -> _Table:
-        pairs = [(row.node, found) for row, found in zip(rows, nearest, strict=True) if row.node and found]
-        return cls(Counter(pairs), Counter(node for node, _ in pairs))
-
-    def pair(self, node: NodeName, changed: NodeName, flips: int = 0) -> Confusion:
-        """Compare two nodes."""
-        taken, its = self.counts[node, changed], self.totals[node]
-        given, own = self.counts[changed, node], self.totals[changed]
-        error = math.hypot(standard_error(taken, its), standard_error(given, own))
-        return Confusion(node, its, taken / its if its else 0.0, given / own if own else 0.0, error, flips)
-
-
 def confused(contender: Contender, rows: Sequence[Row], *, above: float) -> list[tuple[NodeName, Confusion]]:
     """Return the pairs of nodes of one router whose overlap is surely above a limit, the worst first."""
-    table = _Table.of(rows, contender.seen([row.text for row in rows]).nearest)
-    pairs = sorted({tuple(sorted(pair)) for pair in table.counts if pair[0] != pair[1]})
-    found = [(second, table.pair(first, second)) for first, second in pairs]
+    table = Table.of(rows, contender.seen([row.text for row in rows]).shares)
+    found = [(second, table.pair(first, second)) for first, second in table.mistaken]
     return sorted((item for item in found if item[1].certain > above), key=lambda item: -item[1].certain)
 
 
 def _confusion(rows: Sequence[Row], after: _Seen, flips: Sequence[int], changed: NodeName) -> tuple[Confusion, ...]:
-    table = _Table.of(rows, after.nearest)
+    table = Table.of(rows, after.shares)
     lost = Counter(rows[i].node for i in flips)
     own = {_plain(row.text) for row in rows if row.node == changed}
     shared = Counter(row.node for row in rows if row.node != changed and _plain(row.text) in own)
     found = [
-        replace(table.pair(node, changed, lost[node]), shared=shared[node]) for node in table.totals if node != changed
+        replace(table.pair(node, changed), flips=lost[node], shared=shared[node])
+        for node in table.nodes
+        if node != changed
     ]
     return tuple(sorted(found, key=lambda item: (-item.overlap, item.node)))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from router.confusion import CONFIDENCE, Confusion, standard_error
+
 if TYPE_CHECKING:
-    from router.gate import Confusion, GateReport, Recent
+    from router.gate import GateReport, Recent
 
 Verdict: TypeAlias = Literal["apply", "flag", "refuse"]
 ROWS_MIN = 20
@@ -17,8 +18,6 @@ RECENT_MIN = 50
 """Recent requests below which their shares decide nothing."""
 OWN_MIN = 3
 """Held-out requests that both of two nodes must have before one is refused for the other's sake."""
-CONFIDENCE = 1.28
-"""Standard errors that are taken off a share before it is held against a node: a one-sided bound of nine in ten."""
 FLIPS_MIN = 2
 """Negative flips below which their share decides nothing."""
 
@@ -51,24 +50,16 @@ def judge(report: GateReport, limits: Thresholds) -> tuple[Verdict, tuple[str, .
     return verdict, tuple(reason for _, reason in found)
 
 
-def standard_error(count: int, of: int) -> float:
-    """Return that of a share; half a case is added either way, so that few rows never look certain."""
-    if not of:
-        return 0.0
-    share = (count + 0.5) / (of + 1)
-    return math.sqrt(share * (1 - share) / of)
-
-
 def _overlaps(report: GateReport, limits: Thresholds) -> Iterator[tuple[Verdict, str]]:
     for item in report.confusion:
         enough = min(item.rows, report.own_rows) >= OWN_MIN
         if enough and item.shared > limits.refuse_overlap * report.own_rows:
             said = f"{item.shared} of {report.own_rows} held-out requests of {report.node!r} are {item.node!r}'s, too"
             yield "refuse", f"{said}, word for word (refused above gate_refuse_overlap = {limits.refuse_overlap:g})"
-        elif enough and item.certain > limits.refuse_overlap:
+        elif enough and max(item.certain, item.mixed_certain) > limits.refuse_overlap:
             limit = f"refused above gate_refuse_overlap = {limits.refuse_overlap:g}"
             yield "refuse", f"{_pair(report, item)}: they can hardly be told apart ({_overlap(item)}, {limit})"
-        elif item.certain > limits.flag_overlap:
+        elif max(item.certain, item.mixed_certain) > limits.flag_overlap:
             limit = f"flagged above gate_flag_overlap = {limits.flag_overlap:g}"
             yield "flag", f"{_pair(report, item)} ({_overlap(item)}, {limit})"
 
@@ -82,7 +73,9 @@ def _pair(report: GateReport, item: Confusion) -> str:
 
 
 def _overlap(item: Confusion) -> str:
-    return f"overlap {item.overlap:.2f}, surely {item.certain:.2f}"
+    if item.certain >= item.mixed_certain:
+        return f"overlap {item.overlap:.2f}, surely {item.certain:.2f}"
+    return f"mixed {item.mixed:.2f}, surely {item.mixed_certain:.2f}"
 
 
 def _flips(report: GateReport, limits: Thresholds) -> Iterator[tuple[Verdict, str]]:

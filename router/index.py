@@ -6,6 +6,7 @@ Vectors are grouped around centres, and a search compares those of the nearest g
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import threading
@@ -48,8 +49,7 @@ class VectorIndex:
         self._index = self._make(1, np.zeros((1, dimensions), np.float32))
 
     def _make(self, groups: int, sample: Array) -> Any:
-        import faiss
-
+        faiss = _library()
         centres = faiss.IndexFlatIP(self.dimensions)
         storage = faiss.ScalarQuantizer.QT_fp16
         made = faiss.IndexIVFScalarQuantizer(
@@ -118,8 +118,7 @@ class VectorIndex:
 
     def _contents(self) -> tuple[AnyArray, Array]:
         """Return all keys and their vectors, in no order that matters."""
-        import faiss
-
+        faiss = _library()
         lists = self._index.invlists
         keys, rows = [np.zeros(0, np.int64)], [np.zeros((0, self.dimensions), np.float16)]
         for group in range(self._index.nlist):
@@ -131,8 +130,7 @@ class VectorIndex:
 
     def remove(self, keys: AnyArray) -> None:
         """Remove vectors; a key that is not there is ignored."""
-        import faiss
-
+        faiss = _library()
         keys = np.asarray(keys, dtype=np.int64)
         with self._changing:
             for start in range(0, len(keys), CHUNK):
@@ -141,8 +139,7 @@ class VectorIndex:
 
     def search(self, vectors: Array, count: int) -> tuple[AnyArray, Array]:
         """Return the nearest: (texts, count) keys, best first, `NO_KEY` where there are fewer, and similarities."""
-        import faiss
-
+        faiss = _library()
         if not len(vectors) or not count:
             return np.full((len(vectors), count), NO_KEY, np.int64), np.full((len(vectors), count), -1.0, np.float32)
         with self._lock:
@@ -169,8 +166,7 @@ class VectorIndex:
         """Write the index to one file, which appears whole or not at all. No pickle: faiss' own form, and a trailer
         with a checksum.
         """
-        import faiss
-
+        faiss = _library()
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with self._changing:
@@ -188,8 +184,7 @@ class VectorIndex:
     @classmethod
     def load(cls, path: Path) -> VectorIndex:
         """Read an index that `save` wrote. Raises `ValueError` naming the file if it is none, or damaged."""
-        import faiss
-
+        faiss = _library()
         card = _card(path)
         index = cls(card["dimensions"])
         try:
@@ -200,6 +195,11 @@ class VectorIndex:
         if len(index) != card["vectors"] or index._index.d != index.dimensions:
             raise ValueError(f"{path} is damaged: it says {card['vectors']} vectors and holds {len(index)}")
         return index
+
+
+def _library() -> Any:
+    """Return faiss. Its own types lack half of what it has."""
+    return importlib.import_module("faiss")
 
 
 def _card(path: Path) -> dict[str, Any]:

@@ -145,7 +145,8 @@ class Router:
             scorer = QualityScorer(scorer, self._quality)
         self._fitted = _Fitted(scorer, _Recent(self._cache_size), _Recent(self._cache_size))
 
-    def _policy_of(self, call: Call) -> Policy:
+    def policy_of(self, call: Call) -> Policy:
+        """Return what is preferred for a call: the operator's policy, the caller's weights, what nodes take now."""
         policy = self.policy.preferring(call.context.prefer)
         return replace(policy, latency_ms=self._latency(call)) if policy.latency_weight else policy
 
@@ -154,7 +155,7 @@ class Router:
         began = time.perf_counter()
         fitted = self._fitted
         text = routing_text(call)
-        policy = self._policy_of(call)
+        policy = self.policy_of(call)
         # Thousands of exclusions are one object for many calls, and are told apart by it, not by their contents.
         ruled_out: Hashable = tuple(excluded.items()) if len(excluded) <= MANY_EXCLUDED else id(excluded)
         key = (text, call.text, call.modalities, ruled_out, call.context.prefer, call.context.nodes)

@@ -79,6 +79,7 @@ async def _asked_again(gateway: Gateway) -> list[Asked]:
 async def learn(request: Request, dry_run: bool = Query(False), force: bool = Query(False)) -> Response:
     """Make the requests whose right node people named examples of that node: new versions, each through the gate.
 
+    With correctness data, what people said of answers (`ratings`) joins them in estimating the quality of nodes.
     Nothing is learned from feedback before somebody asks for it here. What the gate refuses stays as it is.
     """
     gateway = gateway_of(request)
@@ -89,9 +90,12 @@ async def learn(request: Request, dry_run: bool = Query(False), force: bool = Qu
             added = len(spec.examples) - len(status.spec.examples)
             author = f"{author_of(request)} (router learn)"
             found.append({"node": spec.name, "added": added} | await _teach(gateway, spec, author, dry_run, force))
+    ratings = 0
+    if gateway.quality is not None:
+        ratings = len(await gateway.quality.unlearned()) if dry_run else await gateway.quality.learn()
     if not dry_run:
         await gateway.look()
-    return JSONResponse({"labels": len(labels), "dry_run": dry_run, "nodes": found})
+    return JSONResponse({"labels": len(labels), "ratings": ratings, "dry_run": dry_run, "nodes": found})
 
 
 async def _teach(gateway: Gateway, spec: NodeSpec, author: str, dry_run: bool, force: bool) -> dict[str, Any]:

@@ -46,7 +46,8 @@ async def route(body: NativeRequest, request: Request) -> Response:
 async def plan(body: NativeRequest, request: Request) -> Response:
     """Make the plan for a request; nothing of it runs."""
     began = time.perf_counter()
-    made = await gateway_of(request).orchestrator.plan(identified(body.to_call(), request))
+    call = preferring(identified(body.to_call(), request), request, body.metadata)
+    made = await gateway_of(request).orchestrator.plan(call)
     elapsed = (time.perf_counter() - began) * 1000
     exchange_of(request).timings["plan"] = elapsed
     return JSONResponse(made.to_json() | {"elapsed_ms": round(elapsed, 3)})
@@ -56,7 +57,8 @@ async def plan(body: NativeRequest, request: Request) -> Response:
 async def start_run(body: RunRequest, request: Request) -> Response:
     """Plan a request, or take the plan given, and run it. Answers at once; the run is already journaled."""
     exchange = exchange_of(request)
-    call = replace(identified(body.to_call(), request), resets=True)  # events can say that text is void
+    call = preferring(identified(body.to_call(), request), request, body.metadata)
+    call = replace(call, resets=True)  # events can say that text is void
     id = await _started(gateway_of(request).runs, call, body.to_plan(), body.to_options(), exchange)
     exchange.headers["x-modelyard-run"] = id
     exchange.headers["location"] = f"/v1/runs/{id}"

@@ -81,7 +81,7 @@ class Feedback(BaseModel):
 
 @routes.post("/v1/feedback", status_code=201)
 async def feedback(body: Feedback, request: Request) -> Response:
-    """Keep what somebody thinks of an answer. `learnable` says whether it names a right node for a known text."""
+    """Keep what somebody thinks of an answer. `learnable` says whether it is kept with its request's text."""
     gateway = gateway_of(request)
     if body.right_node is not None:
         graph_of(request)[body.right_node]

@@ -107,7 +107,10 @@ def suggest(
 def learn(
     dry_run: DryRun = False, force: Force = False, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False
 ) -> None:
-    """Make requests whose right node people named examples of that node: a new version of each, through the gate."""
+    """Make requests whose right node people named examples of that node: a new version of each, through the gate.
+
+    With --quality-data, ratings of answers join the correctness data, too.
+    """
     with connect(url, key, as_json) as client:
         found: Mapping[str, Any] = client.learn(dry_run=dry_run, force=force)
     refused = [item["node"] for item in found["nodes"] if item["gate"]["verdict"] == "refuse" and not force]
@@ -125,6 +128,8 @@ def learn(
             for item in found["nodes"]
         ]
         write_table(target, ("node", "examples added", "version", "gate"), rows)
+        if found.get("ratings"):
+            target.print(styled(f"{found['ratings']} ratings {'would ' if dry_run else ''}join the quality data"))
         for item in found["nodes"]:
             if item["gate"]["verdict"] in ("flag", "refuse"):
                 write_report(target, item["node"], item["gate"])

@@ -15,12 +15,19 @@ from router.planners.choice import Chooser, Ranked, ranked
 from router.planners.clauses import MAX_CLAUSES, Splitter
 from router.planners.dependencies import Needs, needs, points_at_attachment, points_outward
 from router.planners.media import attached, mentioned, transcribes
+from router.policy import Policy
 from router.types import Scores
 
 AsyncScore: TypeAlias = Callable[[Sequence[str]], Awaitable[Scores]]
+PolicyOf: TypeAlias = Callable[[Call], Policy]
 
 SCORED_CHARACTERS = 2000
 """Of each clause; encoders read no further."""
+
+
+def as_preferred(call: Call) -> Policy:
+    """Return the policy that a call's own preferences make."""
+    return Policy().preferring(call.context.prefer)
 
 
 class LearnedPlanner:
@@ -28,15 +35,24 @@ class LearnedPlanner:
 
     name = "learned"
 
-    def __init__(self, score: AsyncScore, *, min_in_scope: float = 0.5, limit: int = MAX_CLAUSES) -> None:
+    def __init__(
+        self,
+        score: AsyncScore,
+        *,
+        min_in_scope: float = 0.5,
+        limit: int = MAX_CLAUSES,
+        policy_of: PolicyOf = as_preferred,
+    ) -> None:
+        """`policy_of` says what is preferred of the nodes for one call: `Router.policy_of`, where there is a router."""
         self._score = score
+        self._policy_of = policy_of
         self._min_in_scope = min_in_scope
         self._splitter = Splitter(limit)
 
     async def plan(self, call: Call, graph: ModelGraph) -> Plan:
         """Return a plan that the graph accepts; raise `NoNodeFits` when no clause finds a node."""
         split = self._splitter.split(call.text)
-        chooser = Chooser(graph, self._min_in_scope)
+        chooser = Chooser(graph, self._min_in_scope, self._policy_of(call))
         if not split.clauses:
             return _media_only(call, chooser)
         scores = await self._score([clause.text[:SCORED_CHARACTERS] for clause in split.clauses])

@@ -11,6 +11,7 @@ import yaml
 
 from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
+from router.confusion import mixture
 from router.cross_fit import assign_folds, cross_fit
 from router.encoders import CachedEncoder
 from router.evaluation.routing import Row
@@ -270,3 +271,82 @@ def test_a_graph_that_was_loaded_as_it_is_shows_its_collisions(minilm: CachedEnc
     fitted = cross_fit(specs, lambda chosen: make_scorer("embedding", chosen, minilm), fold_of, range(5))
     found = confused(Contender(fitted, ModelGraph(specs), POLICY), rows, above=0.25)
     assert [(pair.node, other) for other, pair in found] == [("law", "legal")]
+
+
+COLLIDING = {
+    "attorney": (
+        "legal",
+        "Advice about the law: agreements, disputes between people and companies, what courts decide.",
+        "Does this hold-harmless clause stand up?; The owner of my flat won't give back the security deposit; "
+        "Could I be fired during maternity leave?; Prepare an NDA for two firms; By when must I appeal a ruling?",
+    ),
+    "doctor": (
+        "medical",
+        "Answers questions on illness, drugs and the body.",
+        "What signs point to low iron?; May I combine aspirin with ibuprofen?; What are metformin's adverse effects?; "
+        "My kid has 39 degrees fever, do we need a doctor?",
+    ),
+    "software": (
+        "code",
+        "Help with computer programs.",
+        "Why is my for loop off by one?; Make a REST endpoint in Flask; Explain async and await",
+    ),
+    "assistant": (
+        "general",
+        "Small talk and everyday questions of every kind.",
+        "What's Portugal's capital city?; Compose a little poem on autumn; Hi, how are you doing this morning?; "
+        "A recipe for lasagne with vegetables; Which artist made The Starry Night?; A joke, please",
+    ),
+}
+NEWCOMERS = {
+    "tax": (
+        "Taxes: returns, VAT, deductions and deadlines.",
+        "Can I deduct my home office?; When is the VAT return due?; How is capital gain on shares taxed?",
+    ),
+    "veterinary": (
+        "Animal health: pets and farm animals.",
+        "My dog ate chocolate, what now?; How often must a cat be wormed?; The cow has mastitis; "
+        "Why does my rabbit not eat hay?; Is this vaccine needed for puppies?",
+    ),
+    "mathematics": (
+        "Mathematics: algebra, calculus, proofs and statistics.",
+        "Integrate x squared times e to the x; Prove that there are infinitely many primes; Solve 3x + 5 = 20; "
+        "What is the determinant of this matrix?",
+    ),
+    "hr": (
+        "Company policy on holidays, pay slips and onboarding of staff.",
+        "How many days of leave do I have left?; Where do I find my pay slip?; Who approves my home office request?; "
+        "Book me into the onboarding course",
+    ),
+    "weather": (
+        "Weather forecasts and warnings for a place.",
+        "Will it rain in Oslo tomorrow?; How windy is it at the coast?; Is there a storm warning for Texas?",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COLLIDING)
+def test_a_collision_is_refused_by_a_few_paraphrases(minilm: CachedEncoder, few: list[NodeSpec], name: str) -> None:
+    other, description, examples = COLLIDING[name]
+    report = gate(minilm, few, node(name, description=description, examples=examples.split("; ")))
+    assert report.verdict == "refuse" and f"'{other}'" in report.reasons[0]
+    assert report.confusion[0].mixed_certain > 0.5
+
+
+@pytest.mark.parametrize("name", NEWCOMERS)
+def test_an_honest_newcomer_with_a_few_examples_passes(minilm: CachedEncoder, few: list[NodeSpec], name: str) -> None:
+    description, examples = NEWCOMERS[name]
+    report = gate(minilm, few, node(name, description=description, examples=examples.split("; ")))
+    assert report.confusion[0].mixed_certain < 0.2
+    # half of mathematics' four examples are still nearest to the node that takes everything: worth a warning
+    assert report.verdict == ("flag" if name == "mathematics" else "apply"), report.reasons
+
+
+def test_how_far_two_samples_are_mixed() -> None:
+    apart, _ = mixture(np.array([2.0, 3.0]), np.array([0.0, 1.0]))
+    even, error = mixture(np.array([1.0, 1.0]), np.array([1.0, 1.0]))
+    reverse, _ = mixture(np.array([0.0]), np.array([1.0]))
+    assert (apart, even, reverse) == (0.0, 1.0, 2.0) and 0 < error < 1
+    assert mixture(np.array([]), np.array([1.0])) == (0.0, 0.0)
+    many = np.linspace(0, 1, 400)
+    assert mixture(many, many)[1] < 0.06

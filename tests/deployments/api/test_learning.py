@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -12,6 +14,7 @@ import yaml
 from fakes import spec
 from gateway_service import Service, Start
 
+from deployments.quality import QualityLearning
 from deployments.traffic import Traffic
 from graph.spec import NodeSpec
 from router.types import Array
@@ -143,3 +146,38 @@ async def test_labels_that_the_gate_refuses_stay_out(start: Start) -> None:
     assert (kept_out["gate"]["verdict"], kept_out["version"]) == ("refuse", None)
     (forced,) = (await service.http.post("/v1/router/learn?force=true")).json()["nodes"]
     assert forced["version"] == 2
+
+
+async def test_what_people_said_of_answers_changes_the_estimated_quality_when_somebody_says_so(
+    start: Start, tmp_path: Path
+) -> None:
+    rows = [
+        {"text": f"{verb} number {n}", "scores": {"law": 0.9, "cook": 0.8}}
+        for n in range(30)
+        for verb in ("Sue", "Fry")
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    service = await begin(start, min_probability=0.0, quality_data=tmp_path / "rows.jsonl")
+    quality = service.gateway.quality
+    assert quality is not None
+    await quality.catch_up()
+
+    async def chosen() -> object:
+        return (await service.http.post("/v1/route", json={"input": "Is contract fish valid"})).json()["node"]
+
+    assert await chosen() == "law"
+    for number in range(40):
+        await ask(service, f"Is contract fish valid {number}", f"r{number}")
+        body = {"request_id": f"r{number}", "rating": "bad"}
+        assert (await service.http.post("/v1/feedback", json=body)).json()["learnable"] is True
+    await quality.catch_up()
+    assert await chosen() == "law"  # nobody asked yet
+    assert (await service.http.post("/v1/router/learn?dry_run=true")).json()["ratings"] == 40
+    assert (await service.http.post("/v1/router/learn")).json()["ratings"] == 40
+    assert await chosen() == "cook"
+    assert (await service.http.post("/v1/router/learn")).json()["ratings"] == 0
+    again = QualityLearning(
+        tmp_path / "rows.jsonl", service.gateway.router, service.gateway.feedback, service.gateway.store
+    )
+    await again.catch_up()  # another gateway, or this one after a restart
+    assert await chosen() == "cook"

@@ -124,7 +124,7 @@ async def test_correctness_data_and_cascades_at_serving(start: Start, tmp_path: 
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     unsure = CHEAP.model_copy(update={"edges": Edges(escalates=("dear",)), "cascade": Cascade(must_not_match="poem")})
     service = await start(DEAR, unsure, min_probability=0, quality_data=tmp_path / "rows.jsonl")
-    await service.gateway._learning  # type: ignore[misc]
+    await service.gateway.quality.catch_up()  # type: ignore[union-attr]
     route = (await service.http.post("/v1/route", json={"input": "translate the poem"})).json()
     assert route["node"] == "cheap"
     assert {item["node"]: round(item["quality"]) for item in route["candidates"]} == {"cheap": 1, "dear": 0}

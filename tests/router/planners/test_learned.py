@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from conftest_planners import call_of, keyword_score, spec
 
 from graph.errors import NoNodeFits
 from graph.model_graph import ModelGraph
 from graph.plan import Plan, Ref
-from graph.types import Call, Message
+from graph.preferences import NAMED, Preferences
+from graph.types import Call, CallContext, Message
 from router.planners.learned import LearnedPlanner
+from router.policy import Policy
+from router.types import Scores
 
 AUDIO = Ref("request", ("audio", "0"))
 
@@ -144,3 +151,35 @@ async def test_a_very_long_request_is_passed_by_reference(graph: ModelGraph) -> 
 
 async def test_soft_halves_at_one_node_are_one_task(graph: ModelGraph) -> None:
     assert nodes(await plan_of(graph, "Write Python code to load a file and print the keys of the class")) == ["code"]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "slow", "chosen"),
+    [
+        (None, {}, "dear"),
+        (NAMED["quality"], {}, "dear"),
+        (NAMED["cost"], {}, "cheap"),
+        (NAMED["latency"], {"dear": 900.0}, "cheap"),
+        (NAMED["latency"], {"cheap": 900.0}, "dear"),
+        (Preferences(budget=5), {}, "cheap"),
+        (Preferences(budget=0), {}, "free"),
+    ],
+)
+async def test_every_task_heeds_what_the_caller_prefers(
+    prefer: Preferences | None, slow: dict[str, float], chosen: str
+) -> None:
+    names = ("cheap", "dear", "free")
+    graph = ModelGraph(
+        [spec("dear", cost={"output_per_million": 10}), spec("cheap", cost={"output_per_million": 1}), spec("free")]
+    )
+
+    async def score(texts: Sequence[str]) -> Scores:
+        rows = np.tile(np.array([0.4, 0.59, 0.01], np.float32), (len(texts), 1))
+        return Scores(names, rows, np.ones(len(texts), np.float32))
+
+    def policy_of(call: Call) -> Policy:
+        return replace(Policy().preferring(call.context.prefer), latency_ms=slow)
+
+    call = replace(call_of("Explain the contract. Then write a poem about it."), context=CallContext(prefer=prefer))
+    plan = await LearnedPlanner(score, policy_of=policy_of).plan(call, graph)
+    assert nodes(plan) == [chosen, chosen]
