@@ -22,9 +22,7 @@ from router.types import Planner
 log = logging.getLogger("modelyard.planner")
 
 
-def make_planner(
-    settings: Settings, score: AsyncScore, invoke: Invoke, policy_of: PolicyOf = as_preferred
-) -> Planner:
+def make_planner(settings: Settings, score: AsyncScore, invoke: Invoke, policy_of: PolicyOf = as_preferred) -> Planner:
     """Return the planner that the settings ask for: a chat node, else a trained one, else rules and learned scores."""
     planner: Planner = LearnedPlanner(score, policy_of=policy_of)
     if settings.planner_artifact is not None:
