@@ -1,4 +1,4 @@
-"""`tools` of a chat request to `auto` and `plan`: the planner chooses among the caller's own functions.
+"""`tools` of a chat request that no node takes: the planner chooses among the caller's own functions.
 
 The caller makes the calls and comes back with their results. A request that no function fits is answered as if it had
 brought none.

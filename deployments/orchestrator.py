@@ -78,8 +78,9 @@ class Orchestrator:
         Raises `NodeNotFound`, `NoNodeFits`, `UnsupportedParameter`, `InvalidPlan`, … before anything runs.
         """
         self._require_nodes()
-        if model in (AUTO, PLAN) and "tools" in call.params and self._functions is not None:
-            return await self._with_functions(self._functions, call, model, span)
+        functions = self._functions if "tools" in call.params else None
+        if model == PLAN and functions is not None:
+            return await self._with_functions(functions, call, model, span)
         if model == PLAN:
             return await self._planned(call, None, span, {})
         if model != AUTO:
@@ -88,6 +89,8 @@ class Orchestrator:
         began = time.perf_counter()
         decision = await self.route(call, span)
         timings = {"route": (time.perf_counter() - began) * 1000}
+        if decision.node is None and functions is not None:  # none that takes functions fits: the planner takes them
+            return await self._with_functions(functions, call, model, span)
         if decision.node is None:
             raise nothing_fits(decision)
         if decision.via:

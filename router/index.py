@@ -145,7 +145,8 @@ class VectorIndex:
         with self._lock:
             groups = int(self._index.nlist)
             enough = 2 * count * groups // max(1, len(self)) + 1  # groups that hold twice as many as are asked for
-            probes = faiss.SearchParametersIVF(nprobe=min(groups, max(PROBES, enough)))
+            probes = faiss.SearchParametersIVF()
+            probes.nprobe = min(groups, max(PROBES, enough))
             wanted = np.ascontiguousarray(vectors, dtype=np.float32)
             similar, keys = self._index.search(wanted, count, params=probes)
         return keys, np.where(keys == NO_KEY, np.float32(-1.0), similar)

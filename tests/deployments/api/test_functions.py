@@ -117,6 +117,13 @@ async def test_no_function_fits(service: Service, model: str) -> None:
     assert "tools" not in FakeNode.calls[0][1].params
 
 
+async def test_a_node_that_takes_functions_is_left_to_it(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeNode, "honours", FakeNode.honours | {"tools"})
+    calls, text = await Conversation(service, "What is the weather in Paris?", "auto").turn()
+    assert (calls, text) == ([], "general: What is the weather in Paris?")
+    assert FakeNode.calls[0][1].params["tools"] == ALL
+
+
 async def test_no_function_and_no_node(start: Start) -> None:
     service = await start(spec("law", description="Contracts.", examples=["Is this lease enforceable?"]))
     calls, text = await Conversation(service, "Bake bread", "auto").turn()
