@@ -12,6 +12,8 @@ from router.planners.media import attached
 
 REQUEST_CHARACTERS = 12_000
 """Of a request that are shown; a longer one is passed on whole by `request.text`."""
+CONVERSATION_CHARACTERS = 4000
+"""Of what was said before the request: the end of it."""
 DESCRIPTION_CHARACTERS = 240
 
 _RULES = """You plan work for specialists. Split the request into the fewest tasks that answer all of it and give each \
@@ -33,7 +35,7 @@ def planning_messages(call: Call, specs: Sequence[NodeSpec]) -> tuple[Message, .
     attachments = f"Attachments: {', '.join(refs)}\n" if refs else "Attachments: none\n"
     return (
         Message("system", f"{_RULES}\n\nNodes:\n{nodes}"),
-        Message("user", f"{attachments}Request:\n{text}"),
+        Message("user", f"{_before(call)}{attachments}Request:\n{text}"),
     )
 
 
@@ -42,6 +44,13 @@ def repair_messages(asked: Sequence[Message], answer: str, problems: Sequence[Pr
     wrong = "\n".join(f"- {problem.key + ': ' if problem.key else ''}{problem.message}" for problem in problems[:20])
     ask = f"This plan is not valid:\n{wrong}\nAnswer with the corrected JSON only."
     return (*asked, Message("assistant", answer[:REQUEST_CHARACTERS]), Message("user", ask))
+
+
+def _before(call: Call) -> str:
+    """Return what was said before the request, which may say what it means, or what an earlier plan found out."""
+    asked = max((i for i, message in enumerate(call.messages) if message.role == "user"), default=0)
+    said = "\n".join(f"{message.role}: {message.text}" for message in call.messages[:asked] if message.text)
+    return f"Conversation so far:\n{said[-CONVERSATION_CHARACTERS:]}\n\n" if said else ""
 
 
 def _line(spec: NodeSpec) -> str:

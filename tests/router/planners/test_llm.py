@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -10,7 +11,7 @@ from conftest_planners import call_of, keyword_score, spec
 from graph.errors import NodeUnavailable, NoNodeFits
 from graph.model_graph import ModelGraph
 from graph.plan import Ref
-from graph.types import Call, Delta
+from graph.types import Call, Delta, Message
 from router.planners.learned import LearnedPlanner
 from router.planners.llm import LLMPlanner
 from router.planners.schema import plan_schema
@@ -120,6 +121,16 @@ async def test_a_long_request_is_cut_in_the_prompt(graph: ModelGraph) -> None:
     plan = await planner(model, graph).plan(call_of("law " * 30_000), graph)
     assert plan.tasks[0].arguments["prompt"] == Ref("request", ("text",))
     assert len(model.calls[0].messages[-1].text) < 13_000
+
+
+async def test_the_model_reads_what_was_said_before(graph: ModelGraph) -> None:
+    model = Model({"tasks": [{"id": "t1", "node": "legal", "arguments": {"prompt": "Explain"}}]})
+    call = call_of("Explain law")
+    before = (Message("user", "word " * 5000), Message("assistant", "[t1] speech gave: a lease"))
+    await planner(model, graph).plan(replace(call, messages=(*before, *call.messages)), graph)
+    asked = model.calls[0].messages[-1].text
+    assert "assistant: [t1] speech gave: a lease\n" in asked and asked.endswith("Request:\nExplain law")
+    assert len(asked) < 5000
 
 
 def test_the_schema_admits_good_plans_only(graph: ModelGraph) -> None:
