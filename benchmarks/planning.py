@@ -3,8 +3,8 @@
 `python -m benchmarks.planning --data DIR [--rows N] [--artifact DIR] [--sets nestful,ultratool,taskbench,bfcl]`
 
 DIR holds the folders `planning` (nestful, ultratool, taskbench) and `function_calling/bfcl`. Every figure is of the
-first `--rows` rows of a set in a shuffled order that never changes. UltraTool is parted once more: the first 400 rows of
-that order are measured, the others are those that the nearest plan comes from and that `--artifact` was trained on
+first `--rows` rows of a set in a shuffled order that never changes. UltraTool is parted once more: the first 400 rows
+of that order are measured, the others are those that the nearest plan comes from and that `--artifact` was trained on
 (`--write-train FILE` writes them). Results are printed as a table and written to `--out` as JSON.
 """
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from router.planners.fitting import fit
 from router.planners.toolset import Tool
 from router.planners.values import Mention, mentions, runs
+from router.planners.words import stem, stems
 
 MAX_CALLS = 16
+_BREAK = re.compile(r"(?i)[.;?!]\s+|,\s+|\s(?:and|then)\s+")
 
 
 def fan_out(tool: Tool, text: str) -> list[str]:
@@ -20,13 +23,37 @@ def fan_out(tool: Tool, text: str) -> list[str]:
     """
     known = mentions(text)
     found = [run for run in runs(known, text) if _single(tool, run)]
-    if not found or any(item.type == "array" for item in tool.parameters):
+    if any(item.type == "array" for item in tool.parameters):
         return [text]
+    if not found:
+        return _again(tool, text, known)
     count = len(found[0])
     together = [run for run in found if len(run) == count]
     if count > MAX_CALLS:
         return [text]
     return [_only(text, together, index) for index in range(count)]
+
+
+def _again(tool: Tool, text: str, known: Sequence[Mention]) -> list[str]:
+    """Part a text where it names a parameter again: "a circle of radius 5 and another of radius 10"."""
+    scalars = [item for item in tool.parameters if item.type not in ("array", "object", "boolean")]
+    owned: dict[tuple[str, frozenset[str]], list[Mention]] = {}
+    for mention in known:
+        if mention.kind not in ("number", "quoted", "list") or text[mention.start : mention.end].isalpha():
+            continue  # a name said in passing, or "two circles"
+        fits = {item.name: fit(item, mention, order, tool) for order, item in enumerate(scalars)}
+        best = max(fits, key=lambda name: fits[name], default=None)
+        around = {stem(word) for word in (*mention.before[-4:], *mention.after[:2])}
+        if best is not None and fits[best] >= 1.0 and around & set(stems(best)):
+            owned.setdefault((best, frozenset(around & set(stems(best)))), []).append(mention)
+    named = max(owned.values(), key=len, default=[])
+    if not 2 <= len(named) <= MAX_CALLS:
+        return [text]
+    starts = [0]
+    for one, two in pairwise(named):
+        breaks = [match.end() for match in _BREAK.finditer(text, one.end, two.start)]
+        starts.append(breaks[-1] if breaks else one.end)
+    return [text[start:end].strip() for start, end in pairwise([*starts, len(text)])]
 
 
 def _single(tool: Tool, run: Sequence[Mention]) -> bool:

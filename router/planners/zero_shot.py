@@ -43,6 +43,7 @@ class ZeroShotPlanner:
 
     def draft(self, request: str) -> Draft:
         """Return the tasks for a request; raises `NoNodeFits` if no part of it fits a tool."""
+        request = unwrapped(request)
         chosen = choose(self._matcher, self._matcher.parts(request))
         if not chosen:
             raise NoNodeFits("no tool here fits any part of this request")
@@ -64,6 +65,12 @@ class ZeroShotPlanner:
         parts = self._matcher.parts(request)
         column = {name: index for index, name in enumerate(self.tools.names)}
         return aligned(parts, [column[name] for name in names])
+
+
+def unwrapped(request: str) -> str:
+    """Return a request without the quotes around the whole of it."""
+    bare = request.strip()
+    return bare[1:-1] if len(bare) > 2 and bare[0] == bare[-1] == '"' and '"' not in bare[1:-1] else bare
 
 
 def choose(matcher: Matcher, parts: Sequence[Part]) -> list[tuple[Part, int]]:
