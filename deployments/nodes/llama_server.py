@@ -43,6 +43,9 @@ class LlamaServer:
         key = secrets.token_hex(32)
         with signals_kept():
             self._server = _start(options, key)
+        # The constructor returns before the loop of llama.cpp runs, and destroying a server whose loop has yet to
+        # begin waits for ever. This question is answered by the loop.
+        self._server.handle_metrics()
         properties = _properties(self._server.listening_address, key)
         self.takes_tools = bool(properties.get("chat_template_caps", {}).get("supports_tools"))
         """Whether the chat template shows tools to the model; without it llama.cpp drops them silently."""
@@ -115,6 +118,7 @@ def _start(options: ServerOptions, key: str) -> Any:
     # The library always opens a port on loopback. Nobody is told its key, and what shows prompts is off.
     params.api_keys = [key]
     params.endpoint_slots = False
+    params.endpoint_metrics = True
     params.ui = False
     params.n_threads_http = 1
     try:

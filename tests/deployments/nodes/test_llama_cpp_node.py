@@ -6,6 +6,8 @@ import asyncio
 import ctypes
 import json
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from deployments.models import resolve_model
 from deployments.nodes.llama_cpp import LlamaCppNode
 from deployments.nodes.llama_server import Chunk
 from graph.collect import collect
@@ -276,3 +279,21 @@ def test_problems() -> None:
     assert LlamaCppNode.problems(spec()) == []
     assert LlamaCppNode.problems(spec(model="pkg://absent_package/x"))[0][0] == "model"
     assert LlamaCppNode.problems(spec(params={"n_ctx": 1024}))[0][0] == "params.n_ctx"
+
+
+LOADED_AND_DROPPED = """
+import sys
+from pathlib import Path
+from deployments.nodes import llama_server
+
+# Asking for the properties takes long enough for the loop to begin, mostly.
+llama_server._properties = lambda *_: {}
+for _ in range(3):
+    llama_server.LlamaServer(llama_server.ServerOptions(Path(sys.argv[1]), slots=1, context=256), node="n")
+"""
+
+
+def test_a_model_that_is_dropped_as_soon_as_it_is_loaded_is_freed() -> None:
+    """In a process of its own: a server that is destroyed before its loop runs blocks even signals."""
+    model = str(resolve_model(MODEL))
+    subprocess.run([sys.executable, "-c", LOADED_AND_DROPPED, model], check=True, timeout=100)
