@@ -108,6 +108,7 @@ class Gateway:
             usable=lambda node, call: self.orchestrator.usable(node, call),
             on_fallback=self.metrics.fell_back,
             on_judged=self.metrics.judged,
+            on_queued=self.metrics.stages["queue"].observe,
             max_attempts=settings.max_attempts,
             breaker=self._breaker,
             observers=(
@@ -127,6 +128,7 @@ class Gateway:
             planner=make_planner(settings, self.router.score, invoke, self.router.policy_of),
             invoke=invoke,
             on_routed=self.metrics.routed,
+            on_planned=self.metrics.stages["plan"].observe,
             on_decided=self.traffic.add,
             adjust=self.exploration.adjust if self.exploration else None,
             functions=FunctionCaller(None if settings.strategy == "keyword" else self.router.encoder),
@@ -142,7 +144,7 @@ class Gateway:
             ExecutionLimits(settings.max_parallel_tasks, settings.run_total_s),
             settings.max_runs,
             RunSlots(self.store, settings.run_total_s),
-            on_end=lambda status, seconds: self.metrics.ran("plan", status, seconds),
+            on_end=lambda status, seconds, trace: self.metrics.ran("plan", status, seconds, trace),
             ready=self._settled,
         )
         self.orchestrator.runs = self.runs

@@ -3,15 +3,58 @@
 from __future__ import annotations
 
 import logging
+import time
+from contextvars import ContextVar
+
+import orjson
 
 from deployments.settings import Settings
 
 OURS = ("modelyard", "deployments", "graph", "router")
 FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
+_request: ContextVar[tuple[str, str]] = ContextVar("request", default=("", ""))
+
+
+def speak_of(request_id: str, trace_id: str) -> None:
+    """Put a request's ids on every line that is logged from now on in this task and those that it starts."""
+    _request.set((request_id, trace_id))
+
 
 def configure_logging(settings: Settings) -> None:
     """Write what our own loggers say, from `log_level` on, to standard error; Ray keeps that in a file per replica."""
-    logging.basicConfig(format=FORMAT)
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter(FORMAT))
+    logging.basicConfig(handlers=[handler])
     for name in OURS:
         logging.getLogger(name).setLevel(settings.log_level.upper())
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people, with the request's ids where a request is spoken of."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # the library's name
+        """Return the first line of an entry."""
+        request_id, trace_id = _request.get()
+        line = super().formatMessage(record)
+        return f"{line} request_id={request_id} trace_id={trace_id}" if request_id or trace_id else line
+
+
+class JsonFormatter(logging.Formatter):
+    """A JSON object on one line, with OpenTelemetry's `trace_id`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return an entry."""
+        request_id, trace_id = _request.get()
+        seconds, rest = divmod(record.created, 1)
+        entry = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{int(rest * 1000):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        ids = {"request_id": request_id, "trace_id": trace_id}
+        entry |= {name: id for name, id in ids.items() if id}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(entry).decode()

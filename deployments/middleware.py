@@ -18,6 +18,7 @@ from deployments.access.principal import NOBODY
 from deployments.access.rules import Rules
 from deployments.access.security import Security
 from deployments.http_errors import bug_response, error_response
+from deployments.logs import speak_of
 from deployments.settings import Settings
 from graph import telemetry as otel
 from graph.errors import ModelyardError, PayloadTooLarge
@@ -25,19 +26,22 @@ from graph.errors import ModelyardError, PayloadTooLarge
 log = logging.getLogger("modelyard.gateway")
 
 UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
+ANSWERING = frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/audio/transcriptions"})
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 
 
 class Exchange:
     """One request and its answer, as the handlers see it in `request.state.exchange`."""
 
-    __slots__ = ("began", "headers", "principal", "request_id", "run", "span", "standalone", "timings")
+    __slots__ = ("began", "headers", "principal", "request_id", "run", "span", "standalone", "timings", "trace_id")
 
     def __init__(self, request_id: str, span: Span, standalone: bool) -> None:
         self.request_id = request_id
         self.standalone = standalone
         """Whether a client that leaves is noticed here, not by the server around us."""
         self.span = span
+        self.trace_id = otel.trace_id(span)
+        """In hex; empty for what is not traced."""
         self.principal = NOBODY
         """Who asks, as far as that was found out: on open paths nobody need say."""
         self.run: str | None = None
@@ -65,13 +69,16 @@ class RequestMiddleware:
         *,
         standalone: bool,
         traces_full: Callable[[], bool] = lambda: False,
+        on_answered: Callable[[float, float, str], None] = lambda auth, total, trace_id: None,
     ) -> None:
         """`traces_full` says whether a trace that begins now would not be recorded.
 
+        `on_answered` is told the seconds that each request to models took: to find out who asks, and in all.
         Not `standalone`, the server around us names requests and cancels those whose client left.
         """
         self._app = app
         self._traces_full = traces_full
+        self._on_answered = on_answered
         self._standalone = standalone
         self._access, self._quotas = security.access, security.quotas
         self._rules = Rules()
@@ -88,6 +95,7 @@ class RequestMiddleware:
         path = scope["path"]
         span = INVALID_SPAN if path in UNTRACED else self._span(scope["method"], path, headers)
         exchange = Exchange(request_id, span, self._standalone)
+        speak_of(request_id, exchange.trace_id)
         if self._standalone:
             exchange.headers["x-request-id"] = request_id
         scope.setdefault("state", {})["exchange"] = exchange
@@ -111,10 +119,18 @@ class RequestMiddleware:
             otel.fail(span, error)
             raise
         finally:
-            if finish.status:
-                otel.set_http_status(span, finish.status)
-            _name_by_route(span, scope)
-            span.end()
+            self._ended(exchange, scope, finish.status)
+
+    def _ended(self, exchange: Exchange, scope: Scope, status: int) -> None:
+        span = exchange.span
+        if status:
+            otel.set_http_status(span, status)
+        _name_by_route(span, scope)
+        span.end()
+        if scope["path"] in ANSWERING:
+            trace_id = "" if otel.skipped(span) else exchange.trace_id
+            seconds = time.perf_counter() - exchange.began
+            self._on_answered(exchange.timings.get("auth", 0.0) / 1000, seconds, trace_id)
 
     def _span(self, method: str, path: str, headers: Headers) -> Span:
         if self._traces_full() and "traceparent" not in headers:
@@ -134,6 +150,8 @@ class RequestMiddleware:
             if rule.is_open:
                 return
             raise
+        finally:
+            exchange.timings["auth"] = (time.perf_counter() - exchange.began) * 1000
         if (refusal := rule.refusal(principal)) is not None:
             raise refusal
         if rule.counted and principal.is_limited:
@@ -163,8 +181,8 @@ class _Finish:
             self.status = message["status"]
             exchange = self._exchange
             added = exchange.headers | {"server-timing": exchange.server_timing()}
-            if trace_id := otel.trace_id(exchange.span):
-                added["x-trace-id"] = trace_id
+            if exchange.trace_id:
+                added["x-trace-id"] = exchange.trace_id
             headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added.items()]
             message = {**message, "headers": [*message.get("headers", ()), *headers]}
         await self._send(message)

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from deployments.heap import spare_the_collector
-from deployments.logs import configure_logging
+from deployments.logs import configure_logging, speak_of
 from deployments.secrets import resolve_secrets
 from deployments.settings import Settings
 from deployments.telemetry import Telemetry, configure_telemetry
+from graph import telemetry as otel
 from graph.errors import ModelyardError, NodeUnavailable
 from graph.node import Node, NodeEnvironment, closing_stream, installed_kinds
 from graph.spec import NodeSpec
@@ -61,6 +62,7 @@ class HostedNode:
 
     async def run(self, call: Call) -> AsyncIterator[Delta | ModelyardError]:
         """Answer a call. An expected failure is the last item: raised, it would lose its fields on the way."""
+        speak_of(call.context.request_id, otel.trace_id(otel.span_from(call.context.trace)))
         if self._node is None:
             yield NodeUnavailable(f"node {self._spec.name!r} is not loaded: {self._error}", node=self._spec.name)
             return

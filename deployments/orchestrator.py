@@ -53,7 +53,8 @@ class Orchestrator:
         router: Router,
         planner: Planner,
         invoke: Invoke,
-        on_routed: Callable[[str, float], None],
+        on_routed: Callable[[Decision, float, str], None],
+        on_planned: Callable[[float], None] = lambda seconds: None,
         on_decided: Callable[[Call, Decision], None] = lambda call, decision: None,
         adjust: Callable[[Call, Decision], Awaitable[Decision]] | None = None,
         functions: FunctionCaller | None = None,
@@ -64,6 +65,7 @@ class Orchestrator:
         self._planner = planner
         self._invoke = invoke
         self._on_routed = on_routed
+        self._on_planned = on_planned
         self._on_decided = on_decided
         self._adjust = adjust
         self._functions = functions
@@ -128,12 +130,13 @@ class Orchestrator:
                     out_of_scope=decision.out_of_scope,
                     candidates=[candidate.node for candidate in decision.candidates[:10]],
                 )
-        self._on_routed(decision.strategy, time.perf_counter() - began)
+        self._on_routed(decision, time.perf_counter() - began, otel.recorded_id(otel.carrier(route_span)))
         self._on_decided(call, decision)
         return decision
 
     async def plan(self, call: Call, avoid: frozenset[NodeName] = frozenset()) -> Plan:
         """Make a plan for a call, without running it; the graph has accepted it. Nodes to `avoid` are not in it."""
+        began = time.perf_counter()
         span = otel.plan_span(self._planner.name, parent=call.context.trace)
         with otel.recorded(span):
             self._require_nodes()
@@ -142,6 +145,7 @@ class Orchestrator:
             plan = await self._planner.plan(within, graph)
             graph.check(plan)
             otel.set_plan(span, nodes=[task.node for task in plan.tasks], missing=len(plan.missing))
+        self._on_planned(time.perf_counter() - began)
         return plan
 
     def _require_nodes(self) -> None:

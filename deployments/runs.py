@@ -48,7 +48,7 @@ class Runs:
         limits: ExecutionLimits,
         max_runs: int,
         slots: RunSlots,
-        on_end: Callable[[str, float], None] = lambda status, seconds: None,
+        on_end: Callable[[str, float, str], None] = lambda status, seconds, trace_id: None,
         ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """Work on at most `max_runs` at a time.
@@ -211,7 +211,7 @@ class Runs:
         finally:
             span.end()
             if status is not None:
-                self._on_end(status, time.perf_counter() - began)
+                self._on_end(status, time.perf_counter() - began, otel.recorded_id(otel.carrier(span)))
 
     async def _execute(self, work: RunWork, call: Call) -> str | None:
         """Plan and run; return the status, or None if another process has taken the run over."""

@@ -110,6 +110,8 @@ class Settings(BaseModel):
     """Most traces recorded in a second; the rest have an id but no spans."""
     otlp_endpoint: str | None = None
     """Where spans go (`http://host:4318`); also `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+    jaeger_url: str | None = Field(None, pattern=r"^https?://[^\s/]+")
+    """Where people open Jaeger (`http://127.0.0.1:16686`): `modelyard trace` then links to it."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port on which each gateway gives its own metrics without a key, for a scrape of every one of several gateways."""
     capture_content: bool = False
@@ -145,6 +147,8 @@ class Settings(BaseModel):
     bandit_seed: int = 0
     """Seed of its dice."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    log_format: Literal["text", "json"] = "text"
+    """How the log is written: lines for people, or one JSON object a line, with `trace_id`."""
 
     @field_validator("mcp_servers")
     @classmethod

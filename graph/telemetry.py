@@ -70,6 +70,7 @@ Parent: TypeAlias = Span | Mapping[str, str] | None
 """What a span hangs from: a span, a carrier, or (None) the current context's span."""
 
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_SAMPLED: Final = frozenset({"01", "03"})
 _QUOTES_THE_CALLER = (InvalidRequest, ContentRefused, NodeRejected)
 
 
@@ -132,6 +133,12 @@ def trace_id(span: Span) -> str:
     """Return the trace id in hex; empty when tracing is off."""
     context = span.get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else ""
+
+
+def recorded_id(carrier: Mapping[str, str]) -> str:
+    """Return the trace id that a carrier names, if that trace is recorded; empty otherwise."""
+    parent = carrier.get("traceparent", "")
+    return parent[3:35] if parent[53:] in _SAMPLED else ""
 
 
 def start(

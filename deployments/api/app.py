@@ -69,8 +69,14 @@ class _GatewayApp(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         inner = DirectRoutes(super().build_middleware_stack(), {"/v1/chat/completions": chat.chat_completions})
         gateway, standalone = self.gateway, self._standalone
-        app, full = IdempotentAnswers(inner, gateway.store), gateway.traces_full
-        return RequestMiddleware(app, gateway.settings, gateway.security, standalone=standalone, traces_full=full)
+        return RequestMiddleware(
+            IdempotentAnswers(inner, gateway.store),
+            gateway.settings,
+            gateway.security,
+            standalone=standalone,
+            traces_full=gateway.traces_full,
+            on_answered=gateway.metrics.answered,
+        )
 
 
 def _openapi(app: _GatewayApp) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from starlette.responses import PlainTextResponse, Response
 from deployments.api.body import JSONRoute
 from deployments.api.state import exchange_of, gateway_of, graph_of
 from deployments.json_response import JSONResponse
-from deployments.metrics import CONTENT_TYPE
 from deployments.trace_tree import load_trace
 from graph.errors import InvalidRequest, RunNotFound
 
@@ -40,8 +39,9 @@ async def readyz(request: Request) -> Response:
 
 @routes.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Return this gateway replica's metrics in Prometheus' text format."""
-    return Response(gateway_of(request).metrics.render(), media_type=CONTENT_TYPE)
+    """Return this gateway replica's metrics in Prometheus' text format, or as OpenMetrics with exemplars, by Accept."""
+    body, content_type = gateway_of(request).metrics.render(request.headers.get("accept", ""))
+    return Response(body, media_type=content_type)
 
 
 @routes.get("/v1/traces/{trace_id}")
@@ -54,7 +54,8 @@ async def show_trace(trace_id: str, request: Request) -> Response:
     tree = await load_trace(gateway_of(request).store, trace_id)
     if tree is None:
         raise RunNotFound(f"no spans of trace {trace_id} are kept (yet)", param="trace_id")
-    return JSONResponse(tree.to_json())
+    jaeger = gateway_of(request).settings.jaeger_url
+    return JSONResponse(tree.to_json() | {"jaeger": f"{jaeger.rstrip('/')}/trace/{trace_id}" if jaeger else None})
 
 
 class Feedback(BaseModel):

@@ -58,6 +58,8 @@ def write_trace(out: Console, trace: Mapping[str, Any]) -> None:
     ]
     write_table(out, ("span", "*", "start", "duration", "when", "status", "attributes"), rows)
     out.print(styled(f"trace {trace.get('trace_id')}, {len(spans)} spans, {total:.1f} ms", "dim"))
+    if jaeger := trace.get("jaeger"):
+        out.print(styled(f"in Jaeger: {jaeger}", "dim"), soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)

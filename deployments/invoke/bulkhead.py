@@ -15,8 +15,12 @@ from graph.types import Call, Delta, NodeName
 class Bulkhead:
     """Places of one gateway process at every node."""
 
-    def __init__(self, lookup: Callable[[NodeName], NodeSpec]) -> None:
+    def __init__(
+        self, lookup: Callable[[NodeName], NodeSpec], on_queued: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        """`on_queued` is told the seconds of each call that had to wait for a place."""
         self._lookup = lookup
+        self._on_queued = on_queued
         self._gates: dict[NodeName, _Gate] = {}
 
     def wrap(self, invoke: Invoke) -> Invoke:
@@ -48,12 +52,13 @@ class Bulkhead:
         places = spec.limits.concurrency * spec.scale.max
         gate = self._gates.get(node)
         if gate is None or (gate.places, gate.queue) != (places, spec.limits.queue):
-            gate = self._gates[node] = _Gate(places, spec.limits.queue)
+            gate = self._gates[node] = _Gate(places, spec.limits.queue, self._on_queued)
         return gate
 
 
 class _Gate:
-    def __init__(self, places: int, queue: int) -> None:
+    def __init__(self, places: int, queue: int, on_queued: Callable[[float], None]) -> None:
+        self._on_queued = on_queued
         self.places = places
         self.queue = queue
         self.waiting = 0
@@ -69,6 +74,7 @@ class _Gate:
             refusal.attempts = 0
             raise refusal
         left = None if deadline is None else deadline - time.time()
+        began = time.perf_counter()
         self.waiting += 1
         try:
             async with asyncio.timeout(left):
@@ -77,6 +83,7 @@ class _Gate:
             raise DeadlineExceeded("deadline", round(max(left or 0.0, 0.0), 3), node=node) from None
         finally:
             self.waiting -= 1
+            self._on_queued(time.perf_counter() - began)
 
     async def try_enter(self) -> bool:
         if self._semaphore.locked():

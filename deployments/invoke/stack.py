@@ -28,6 +28,8 @@ class Policies:
     """Whether a node is ready and can take the call."""
     on_fallback: Callable[[NodeName, NodeName], None]
     max_attempts: int
+    on_queued: Callable[[float], None] = lambda seconds: None
+    """Told how long a call waited for a place at a busy node."""
     on_judged: Judged = lambda node, failed_check: None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     observers: Sequence[Callable[[Invoke], Invoke]] = ()
@@ -53,7 +55,7 @@ def compose(place: Invoke, policies: Policies) -> Stack:
     def lookup(name: NodeName) -> NodeSpec:
         return policies.graph()[name]
 
-    bulkhead = Bulkhead(lookup)
+    bulkhead = Bulkhead(lookup, policies.on_queued)
     retries, hedges = Budget(RETRIES), Budget(HEDGES)
     invoke = hedged(limited(place, lookup), lookup, hedges, bulkhead.take_place)
     invoke = retrying(invoke, lookup, retries)

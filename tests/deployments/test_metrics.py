@@ -5,15 +5,19 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from deployments.metrics import Metrics, metered
 from graph.collect import collect
 from graph.errors import NodeUnavailable, StreamBroken
 from graph.node import Invoke
-from graph.spec import NodeSpec
+from graph.spec import Cost, NodeSpec
 from graph.types import Call, Delta, Message, Usage
+from router.types import Decision
 
 LEGAL = NodeSpec(name="legal", kind="openai", description="law", model="law-chat", endpoint="https://llm.example/v1")
+DECISION = Decision("legal", 0.7, True, (), (), "q", "embedding")
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 LABELS = {
     "gen_ai_operation_name": "chat",
     "gen_ai_provider_name": "openai",
@@ -93,16 +97,41 @@ async def test_a_caller_that_leaves_is_counted_and_the_work_is_closed() -> None:
 
 def test_everything_is_rendered_for_prometheus() -> None:
     metrics = Metrics()
-    metrics.routed("embedding", 0.002)
+    metrics.routed(DECISION, 0.002)
     metrics.fell_back("legal", "general")
     metrics.breaker_changed("legal", "open")
     metrics.ran("plan", "partial", 1.5)
-    lines = metrics.render().decode().splitlines()
+    lines = metrics.render()[0].decode().splitlines()
     assert 'modelyard_route_duration_seconds_sum{strategy="embedding"} 0.002' in lines
     assert 'modelyard_fallbacks_total{source="legal",target="general"} 1.0' in lines
     assert 'modelyard_breaker_state{modelyard_node="legal"} 2.0' in lines
     assert 'modelyard_runs_total{status="partial"} 1.0' in lines
     assert 'gen_ai_workflow_duration_seconds_sum{error_type="",gen_ai_workflow_name="plan"} 1.5' in lines
+
+
+async def test_latencies_point_to_recorded_traces_where_openmetrics_is_asked_for() -> None:
+    metrics = Metrics()
+    for flags in ("00", "01"):
+        call = ASK.with_context(
+            trace={"traceparent": f"00-{TRACE[::-1] if flags == '00' else TRACE}-b7ad6b7169203331-{flags}"}
+        )
+        await collect(metered(hello, metrics, lookup)("legal", call), node="legal")
+    metrics.routed(DECISION, 0.002, TRACE)
+    body, content_type = metrics.render("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert content_type.startswith("application/openmetrics-text")
+    families = {family.name: family for family in text_string_to_metric_families(body.decode())}
+    for name in ("gen_ai_client_operation_duration_seconds", "modelyard_route_duration_seconds"):
+        (exemplar,) = (sample.exemplar for sample in families[name].samples if sample.exemplar)
+        assert exemplar.labels == {"trace_id": TRACE}
+    plain, content_type = metrics.render("text/plain")
+    assert content_type.startswith("text/plain") and TRACE.encode() not in plain
+
+
+async def test_what_an_answer_costs_is_counted() -> None:
+    metrics, priced = Metrics(), LEGAL.model_copy(update={"cost": Cost(input_per_million=1, output_per_million=10)})
+    await collect(metered(hello, metrics, lambda node: priced)("legal", ASK), node="legal")
+    get = metrics.registry.get_sample_value
+    assert get("modelyard_cost_total", {"modelyard_node": "legal"}) == pytest.approx(27e-6)
 
 
 async def test_a_removed_node_leaves_no_series() -> None:
@@ -111,7 +140,7 @@ async def test_a_removed_node_leaves_no_series() -> None:
     metrics.fell_back("legal", "general")
     metrics.breaker_changed("legal", "closed")
     metrics.forget("legal")
-    assert b'"legal"' not in metrics.render()
+    assert b'"legal"' not in metrics.render()[0]
     await collect(metered(hello, metrics, lookup)("legal", ASK), node="legal")
     labels = {"modelyard_node": "legal", "status": "ok"}
     assert metrics.registry.get_sample_value("modelyard_requests_total", labels) == 1

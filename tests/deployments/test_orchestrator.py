@@ -45,7 +45,7 @@ class Around:
             router=_NoRouter(),  # type: ignore[arg-type]
             planner=_NoPlanner(),  # type: ignore[arg-type]
             invoke=lambda node, call: _nothing(),
-            on_routed=lambda strategy, seconds: None,
+            on_routed=lambda *_: None,
         )
 
 

@@ -13,8 +13,17 @@ from deployments.telemetry import configure_telemetry
 from graph.node_span import Observed
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, Usage
+from router.types import Decision
 
-LEGAL = NodeSpec(name="legal", kind="openai", description="law", model="law-chat", endpoint="https://llm.example/v1")
+LEGAL = NodeSpec(
+    name="legal",
+    kind="openai",
+    description="law",
+    model="law-chat",
+    endpoint="https://llm.example/v1",
+    cost={"input_per_million": 1},
+)
+DECISION = Decision("legal", 0.9, False, (), (), "q", "embedding")
 
 
 def filled() -> Metrics:
@@ -22,8 +31,10 @@ def filled() -> Metrics:
     seen.add(Delta("Hello", usage=Usage(7, 2), finish_reason="stop"))
     metrics.called(LEGAL, Call(), seen)
     metrics.called(LEGAL, Call(), Observed(), "node_unavailable")
-    metrics.routed("embedding", 0.002)
-    metrics.routed("embedding", 5.0)
+    metrics.judged("legal", "empty")
+    metrics.answered(0.001, 1.0, "")
+    metrics.routed(DECISION, 0.002)
+    metrics.routed(DECISION, 5.0)
     metrics.fell_back("legal", "general")
     metrics.breaker_changed("legal", "open")
     metrics.ran("plan", "ok", 1.5)

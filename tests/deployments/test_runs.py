@@ -54,7 +54,7 @@ class Process:
         graph = ModelGraph([spec("a"), spec("b")])
         self.runs = Runs(
             self.journal, self.invoke, lambda: graph, self._plan, ExecutionLimits(), max_runs, RunSlots(store, 600),
-            on_end=lambda status, seconds: self.ended.append(status), ready=lambda: self.ready,
+            on_end=lambda status, *_: self.ended.append(status), ready=lambda: self.ready,
         )  # fmt: skip
 
     async def _plan(self, call: Call, avoid: frozenset[str] = frozenset()) -> Plan:

@@ -33,9 +33,10 @@ def exported() -> dict[str, set[str]]:
         for suffix in suffixes:
             found[metric.name + suffix] = {"le"} if suffix == "_bucket" else set()
     for collector in Metrics().registry._collector_to_names:
+        own = vars(collector)
         for name, labels in found.items():
-            if name.startswith(collector._name):
-                labels.update(collector._labelnames)
+            if name.startswith(own.get("name") or own["_name"]):
+                labels.update(own.get("label_names") or own["_labelnames"])
     return found
 
 

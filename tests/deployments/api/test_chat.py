@@ -55,7 +55,7 @@ async def test_headers_of_a_routed_answer(start: Start) -> None:
     assert headers["x-modelyard-node"] == "law"
     assert 0 < float(headers["x-modelyard-probability"]) <= 1
     assert len(headers["x-request-id"]) == 32 and len(headers["x-trace-id"]) == 32
-    assert [part.split(";")[0] for part in headers["server-timing"].split(", ")] == ["route", "total"]
+    assert [part.split(";")[0] for part in headers["server-timing"].split(", ")] == ["auth", "route", "total"]
 
 
 async def test_a_request_id_is_kept_and_a_wrong_one_replaced(start: Start) -> None:

@@ -58,6 +58,7 @@ EVENTS = [
 RUN = {"id": "r1", "status": "ok", "plan": PLAN, "outcomes": OUTCOMES, "output": "There is risk.", "trace_id": "abc"}
 TRACE = {
     "trace_id": "abc",
+    "jaeger": "http://jaeger.test:16686/trace/abc",
     "started_at": 100.0,
     "duration_ms": 1000.0,
     "spans": 3,

@@ -187,7 +187,7 @@ def test_trace_is_a_tree_with_the_critical_path_marked(modelyard):
     assert "*" in lines[3] and "*" not in lines[2]
     assert "+250.0 ms" in lines[3] and "750.0 ms" in lines[3]
     assert lines[3].index("█") > lines[2].index("█")
-    assert lines[-1] == "trace abc, 3 spans, 1000.0 ms"
+    assert lines[-2:] == ["trace abc, 3 spans, 1000.0 ms", "in Jaeger: http://jaeger.test:16686/trace/abc"]
 
 
 def test_a_trace_that_began_elsewhere_is_drawn_from_its_first_span(modelyard):

@@ -1,0 +1,45 @@
+"""Lines of the log name the request that they speak of."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextvars import copy_context
+
+from deployments.logs import FORMAT, JsonFormatter, TextFormatter, speak_of
+
+
+def entry(error: Exception | None = None) -> logging.LogRecord:
+    told = (type(error), error, None) if error else None
+    return logging.LogRecord("modelyard.node", logging.WARNING, __file__, 1, "node %s\nraised", ("law",), told)  # type: ignore[arg-type]
+
+
+def test_an_entry_is_one_line_of_json_with_the_ids() -> None:
+    def work() -> str:
+        speak_of("r1", "0af7651916cd43dd8448eb211c80319c")
+        return JsonFormatter().format(entry(ValueError("no")))
+
+    line = copy_context().run(work)
+    found = json.loads(line)
+    assert "\n" not in line
+    assert found["time"].endswith("Z") and found["exception"] == "ValueError: no"
+    assert {key: found[key] for key in ("level", "logger", "message", "request_id", "trace_id")} == {
+        "level": "warning",
+        "logger": "modelyard.node",
+        "message": "node law\nraised",
+        "request_id": "r1",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    }
+
+
+def test_what_no_request_is_spoken_of_in_has_no_ids() -> None:
+    assert set(json.loads(JsonFormatter().format(entry()))) == {"time", "level", "logger", "message"}
+    assert "trace_id" not in TextFormatter(FORMAT).format(entry())
+
+
+def test_text_has_them_at_the_end_of_the_line() -> None:
+    def work() -> str:
+        speak_of("r1", "abc")
+        return TextFormatter("%(message)s").format(entry())
+
+    assert copy_context().run(work).endswith("raised request_id=r1 trace_id=abc")
