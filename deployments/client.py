@@ -97,6 +97,10 @@ class Client:
         """Return every version of a node, newest first."""
         return _items(self._json("GET", f"{_node(name)}/history"))
 
+    def promote(self, name: str) -> dict[str, Json]:
+        """Let a node's newest version, which takes a share of the calls, take all."""
+        return _object(self._json("POST", f"{_node(name)}/promote"))
+
     def rollback(self, name: str, to: int | None = None) -> dict[str, Json]:
         """Register an earlier version again: `to`, or the one before the present."""
         params = None if to is None else {"to": to}

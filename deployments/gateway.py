@@ -9,22 +9,25 @@ import socket
 from typing import Any
 
 from deployments.access.security import make_security
+from deployments.canary_watch import Watch
 from deployments.exploration import make_exploration
 from deployments.feedback import FeedbackLog
 from deployments.function_calling import FunctionCaller
 from deployments.heap import spare_the_collector
 from deployments.invoke.breaker import CircuitBreaker
 from deployments.invoke.cache import OutputCache, cached
+from deployments.invoke.canary import on_trial
 from deployments.invoke.charge import charged
 from deployments.invoke.permitted import permitted
 from deployments.invoke.stack import Policies, compose
 from deployments.lessons import lesson, lessons_hash
 from deployments.metrics import Metrics, metered
-from deployments.models import resolve_model
 from deployments.orchestrator import Orchestrator
 from deployments.placement import Placement
 from deployments.quality import QualityLearning
 from deployments.registration import RegistrationGate, Skipped, refusal
+from deployments.rollouts import Rollouts
+from deployments.router_parts import encoder_of, policy_of
 from deployments.router_versions import RouterVersions
 from deployments.run_slots import RunSlots
 from deployments.runs import Runs
@@ -43,11 +46,8 @@ from graph.spec import NodeSpec
 from graph.stores import make_store
 from graph.tracing import traced
 from graph.types import NodeName
-from router.encoders import load_encoder
 from router.gate import GateReport
-from router.policy import Policy
 from router.router import Router
-from router.types import Encoder
 
 log = logging.getLogger("modelyard.gateway")
 
@@ -67,8 +67,8 @@ class Gateway:
         self._controller = controller
         self._placement = Placement(self.kinds, settings, lambda node, call: self._invoke(node, call), self._graph)
         self.router = Router(
-            _encoder(settings),
-            _policy(settings),
+            encoder_of(settings),
+            policy_of(settings),
             strategy=settings.strategy,
             latency=self.metrics.latencies.of,
             rewrite=settings.rewrite,
@@ -79,6 +79,9 @@ class Gateway:
         self.feedback = FeedbackLog(self.store, self.traffic, rated=rows is not None)
         self.quality = QualityLearning(rows, self.router, self.feedback, self.store) if rows is not None else None
         self.exploration = make_exploration(settings, self.router, self.traffic, self.store)
+        self.rollouts = Rollouts(self.store)
+        self.canary_watch = Watch(self.rollouts, self.store, self.metrics.tried)
+        self._trials: asyncio.Task[None] | None = None
         self.router_versions = RouterVersions(self.store)
         self._registering = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -108,6 +111,10 @@ class Gateway:
             usable=lambda node, call: self.orchestrator.usable(node, call),
             on_fallback=self.metrics.fell_back,
             on_judged=self.metrics.judged,
+            lookup=self._spec,
+            on_trial=lambda inner: on_trial(
+                inner, lambda: self.snapshot.canaries, self.canary_watch, max_attempts=settings.max_attempts
+            ),
             on_queued=self.metrics.stages["queue"].observe,
             max_attempts=settings.max_attempts,
             breaker=self._breaker,
@@ -156,7 +163,7 @@ class Gateway:
         return self.ready and all(status.state != "loading" for status in self.snapshot.nodes.values())
 
     def _spec(self, name: NodeName) -> NodeSpec:
-        return self.snapshot.graph[name]
+        return self.snapshot.spec_at(name)
 
     async def start(self) -> None:
         """Open the store and begin to follow the nodes."""
@@ -169,13 +176,14 @@ class Gateway:
             await self._trained.load()
             self._retraining = asyncio.create_task(self._trained.follow())
         self._watcher = asyncio.create_task(self._watch())
+        self._trials = asyncio.create_task(self.canary_watch.follow())
         if self.quality is not None:
             self._learning = asyncio.create_task(self.quality.follow())
 
     async def stop(self) -> None:
         """Let runs in flight finish, then let go of everything."""
         self.ready = False
-        for task in (self._watcher, self._flags, self._exploring, self._learning, self._retraining):
+        for task in (self._watcher, self._flags, self._trials, self._exploring, self._learning, self._retraining):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -213,6 +221,10 @@ class Gateway:
         for name in set(self.snapshot.nodes) - set(snapshot.nodes):
             self.metrics.forget(name)
             self._forget_calls(name)
+        for canary in self.snapshot.canaries.values() if snapshot.canaries != self.snapshot.canaries else ():
+            self._forget_calls(canary.place)
+            self.metrics.forget(canary.place)
+        self.metrics.rolled(self.snapshot, snapshot)
         self.snapshot = snapshot
         if not self.ready:
             spare_the_collector()
@@ -277,17 +289,3 @@ class Gateway:
     def traces_full(self) -> bool:
         """Say whether a trace that begins now would not be recorded."""
         return self._telemetry.full()
-
-
-def _policy(settings: Settings) -> Policy:
-    return Policy(
-        min_probability=settings.min_probability,
-        cost_weight=settings.cost_weight,
-        latency_weight=settings.latency_weight,
-    )
-
-
-def _encoder(settings: Settings) -> Encoder:
-    """Return the sentence encoder; its files are found now, the model itself is loaded by the first fit."""
-    tokenizer = resolve_model(settings.encoder_tokenizer) if settings.encoder_tokenizer else None
-    return load_encoder(resolve_model(settings.encoder_reference()), tokenizer=tokenizer)

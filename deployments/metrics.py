@@ -19,6 +19,7 @@ from deployments.histogram import Histogram
 from deployments.invoke.breaker import State
 from deployments.invoke.charge import COMPOSED, cost_of
 from deployments.latency import Latencies
+from deployments.snapshot import Snapshot
 from graph.errors import StreamBroken
 from graph.node import Invoke, close_stream
 from graph.node_span import Observed, model_name, operation_name
@@ -132,6 +133,21 @@ class Metrics:
         self.breaker = Gauge(
             "modelyard_breaker_state", "0 closed, 1 half open, 2 open", ("modelyard_node",), registry=registry
         )
+        self.rollouts = Counter(
+            "modelyard_rollout_answers",
+            "Calls to newer versions on trial: ok, flip (the older version did better), bad (neither did well)",
+            ("modelyard_node", "verdict"),
+            registry=registry,
+        )
+        self.share = Gauge(
+            "modelyard_rollout_share",
+            "Share of calls that a newer version takes",
+            ("modelyard_node",),
+            registry=registry,
+        )
+        self.rollbacks = Counter(
+            "modelyard_rollbacks", "Newer versions that were taken back", ("modelyard_node",), registry=registry
+        )
         self.requests = Counter(
             "modelyard_requests", "Calls to a node, by how they ended", ("modelyard_node", "status"), registry=registry
         )
@@ -179,6 +195,21 @@ class Metrics:
         """Set the state of a node's circuit breaker."""
         self.breaker.labels(node).set(_BREAKER_STATES[state])
 
+    def tried(self, node: NodeName, verdict: str) -> None:
+        """Count one call to a newer version on trial."""
+        self.rollouts.labels(node, verdict).inc()
+
+    def rolled(self, before: Snapshot, now: Snapshot) -> None:
+        """Note what shares newer versions take from now on, and which of them were taken back."""
+        for name, canary in now.canaries.items():
+            self.share.labels(name).set(canary.share)
+        for name, canary in before.canaries.items():
+            status = now.nodes.get(name)
+            if status is not None and status.canary is None:
+                self.share.labels(name).set(0)
+                if status.version > canary.version and status.spec != canary.spec:
+                    self.rollbacks.labels(name).inc()
+
     def ran(self, workflow: str, status: str, seconds: float, trace_id: str = "") -> None:
         """Count and time one run. `workflow` takes few values."""
         self.workflow.labels(workflow, "run_failed" if status == "failed" else "").observe(seconds, trace_id)
@@ -196,7 +227,7 @@ class Metrics:
             del self._series[key]
         for histogram in (self.duration, self.tokens, self.first_token):
             histogram.remove("modelyard_node", node)
-        for metric in (self.requests, self.breaker, self.cascades, self.cost):
+        for metric in (self.requests, self.breaker, self.cascades, self.cost, self.rollouts, self.share):
             metric.remove_by_labels({"modelyard_node": node})
         self.fallbacks.remove_by_labels({"source": node})
         self.fallbacks.remove_by_labels({"target": node})

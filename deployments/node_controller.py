@@ -10,18 +10,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
 
-from ray import serve
 from ray.serve.schema import ApplicationStatus
 
 from deployments.app_names import node_app
 from deployments.logs import configure_logging
-from deployments.node_deployment import HostedNode
 from deployments.node_files import NodeFiles
-from deployments.serve_apps import ask_serve, delete_app, deploy_error, load_error, node_apps, reason
+from deployments.rollouts import AUTHOR, Rollouts
+from deployments.serve_apps import ask_serve, delete_app, deploy_app, deploy_error, load_error, node_apps, reason
 from deployments.settings import Settings
-from deployments.snapshot import NodeStatus, Snapshot, State
+from deployments.snapshot import Canary, NodeStatus, Snapshot, State
 from graph.node import installed_kinds
 from graph.registry import NodeVersion, Registry
 from graph.spec import NodeSpec
@@ -33,6 +31,8 @@ _ALIVE = (ApplicationStatus.RUNNING, ApplicationStatus.UNHEALTHY)
 
 LOOK_EVERY_S = 0.5
 """How often the registry's revision is read, for changes made through another gateway."""
+JUDGE_EVERY_S = 2.0
+"""How often it is looked at how newer versions on trial do."""
 RETIRE_AFTER_S = 3.0
 """How long a replaced version goes on serving, so that every gateway has heard of its successor."""
 MISSES = 3
@@ -49,7 +49,13 @@ class NodeController:
         self._registry = Registry(self._store)
         self._kinds = installed_kinds()
         self._files = NodeFiles(settings.nodes, self._kinds, settings.watch_nodes_s)
+        self._rollouts = Rollouts(self._store)
         self._serving: dict[NodeName, NodeVersion] = {}
+        self._canaries: dict[NodeName, NodeVersion] = {}
+        """Newest versions that are loaded and take a share of their node's calls."""
+        self._judged_at = 0.0
+        self._stable: dict[NodeName, int] = {}
+        """Of nodes in a rollout: the version that serves meanwhile."""
         self._failed: dict[str, str] = {}
         """Applications whose node said that it cannot be loaded, and why."""
         self._misses: dict[str, int] = {}
@@ -118,16 +124,18 @@ class NodeController:
         return any(
             s.state == "loading" or s.version != s.serving_version
             for s in self._snapshot.nodes.values()
-            if node_app(s.name, s.version) not in self._failed
-        )
+            if node_app(s.name, s.version) not in self._failed and s.canary is None
+        ) or (bool(self._canaries) and time.monotonic() - self._judged_at >= JUDGE_EVERY_S)
 
     async def _reconcile(self) -> None:
+        self._judged_at = time.monotonic()
         wanted = await self._registry.current()
         apps = await ask_serve(node_apps)
         settled = await asyncio.gather(*(self._settle(version, apps) for version in wanted.values()))
         statuses = {status.name: status for status in settled}
         await self._publish(statuses)
         needed = {node_app(s.name, v) for s in statuses.values() for v in (s.version, s.serving_version) if v}
+        needed |= {node_app(name, version) for name, version in self._stable.items()}
         for app in apps:
             if app not in needed or app in self._failed:
                 self._retire(app, at_once=app in self._failed)
@@ -140,7 +148,7 @@ class NodeController:
         app = node_app(wanted.name, wanted.version)
         trouble = None
         try:
-            await self._advance(wanted, app, apps)
+            await self._advance(wanted, apps)
             self._misses.pop(app, None)
         except Exception as error:  # a boundary: one sick node must not keep the others from being seen and loaded
             trouble = reason(error)
@@ -149,34 +157,76 @@ class NodeController:
                 log.warning("node %s version %d: %s", wanted.name, wanted.version, trouble, exc_info=True)
         return self._status(wanted, app, trouble)
 
-    async def _advance(self, wanted: NodeVersion, app: str, apps: Mapping[str, ApplicationStatus]) -> None:
-        assert wanted.spec is not None  # noqa: S101  # `current` has live versions only
-        if wanted.name not in self._serving:
-            await self._recover(wanted.name, apps)
-        if self._runs_in_gateway(wanted.spec):
-            self._serving[wanted.name] = wanted
-            self._failed.pop(app, None)
-        elif app in self._failed:
+    async def _advance(self, wanted: NodeVersion, apps: Mapping[str, ApplicationStatus]) -> None:
+        name = wanted.name
+        rollout = await self._rollouts.of(wanted, self._serving.get(name))
+        if name not in self._serving:
+            await self._recover(name, apps, without=wanted.version if rollout else None)
+            rollout = rollout or await self._rollouts.of(wanted, self._serving.get(name))
+        if rollout is None:
+            self._canaries.pop(name, None)
+            self._stable.pop(name, None)
+            if await self._loaded(wanted, apps):
+                self._serving[name] = wanted
             return
-        elif app not in apps:
-            log.info("loading node %s version %d", wanted.name, wanted.version)
+        self._stable[name] = rollout.stable
+        if name not in self._serving:  # the whole service was started anew
+            await self._revive(wanted, rollout.stable, apps)
+        if await self._loaded(wanted, apps):
+            self._canaries[name] = wanted
+            await self._judge(wanted, rollout.stable)
+
+    async def _revive(self, wanted: NodeVersion, number: int, apps: Mapping[str, ApplicationStatus]) -> None:
+        history = await self._registry.history(wanted.name)
+        stable = next((version for version in history if version.version == number), wanted)
+        if await self._loaded(stable, apps):
+            self._serving[wanted.name] = stable
+        elif node_app(stable.name, stable.version) in self._failed and wanted.name in self._canaries:
+            self._serving[wanted.name] = wanted  # better than nothing
+
+    async def _judge(self, canary: NodeVersion, stable: int) -> None:
+        """Bring the older version back if too many calls suffer from the newer one."""
+        assert canary.spec is not None and canary.spec.rollout is not None  # noqa: S101  # it is in a rollout
+        tally, _ = await self._rollouts.seen(canary.name, canary.version)
+        why = tally.too_many(canary.spec.rollout)
+        if why is not None:
+            log.warning("node %s version %d is rolled back: %s", canary.name, canary.version, why)
+            author = f"{AUTHOR}: version {canary.version}: {why}"
+            await self._registry.rollback(canary.name, to=stable, author=author)
+            self._wake.set()
+
+    async def _loaded(self, version: NodeVersion, apps: Mapping[str, ApplicationStatus]) -> bool:
+        """Bring one version nearer to being loaded; say whether it can take calls."""
+        assert version.spec is not None  # noqa: S101  # versions that are wanted live
+        app = node_app(version.name, version.version)
+        if self._runs_in_gateway(version.spec):
+            self._failed.pop(app, None)
+            return True
+        if app in self._failed:
+            return False
+        if app not in apps:
+            log.info("loading node %s version %d", version.name, version.version)
             self._deployed.add(app)
             async with self._deploying:
-                await ask_serve(_deploy, app, wanted.spec, self._settings)
+                await ask_serve(deploy_app, app, version.spec, self._settings)
         elif apps[app] is ApplicationStatus.DEPLOY_FAILED:
             self._failed[app] = await ask_serve(deploy_error, app)
-        elif apps[app] in _ALIVE and self._serving.get(wanted.name) != wanted:
+        elif apps[app] in _ALIVE:
+            if version in (self._serving.get(version.name), self._canaries.get(version.name)):
+                return True
             error = await load_error(app)
             if error is None:
-                self._serving[wanted.name] = wanted
-            else:
-                self._failed[app] = error
+                return True
+            self._failed[app] = error
+        return False
 
-    async def _recover(self, name: NodeName, apps: Mapping[str, ApplicationStatus]) -> None:
-        """Find what serves a node when this controller was restarted and forgot."""
+    async def _recover(
+        self, name: NodeName, apps: Mapping[str, ApplicationStatus], *, without: int | None = None
+    ) -> None:
+        """Find what serves a node when this controller was restarted and forgot; not the version that is on trial."""
         for version in await self._registry.history(name):
             app = node_app(name, version.version)
-            if version.spec is None or apps.get(app) is not ApplicationStatus.RUNNING:
+            if version.spec is None or version.version == without or apps.get(app) is not ApplicationStatus.RUNNING:
                 continue
             try:
                 serves = await load_error(app) is None
@@ -196,6 +246,9 @@ class NodeController:
     async def _publish(self, statuses: dict[NodeName, NodeStatus]) -> None:
         for name in set(self._serving) - set(statuses):
             del self._serving[name]
+            self._canaries.pop(name, None)
+            self._stable.pop(name, None)
+            await self._rollouts.forget(name)
         if statuses == self._snapshot.nodes and self._snapshot.number:
             return
         async with self._changed:
@@ -218,7 +271,15 @@ class NodeController:
             serving.version if serving else None,
             node_app(serving.name, serving.version) if serving and hosted else None,
             error or trouble,
+            self._canary(wanted),
         )
+
+    def _canary(self, wanted: NodeVersion) -> Canary | None:
+        spec = wanted.spec
+        if self._canaries.get(wanted.name) != wanted or spec is None or spec.rollout is None:
+            return None
+        app = None if self._runs_in_gateway(spec) else node_app(wanted.name, wanted.version)
+        return Canary(spec, wanted.version, spec.rollout.share, app)
 
     def _retire(self, app: str, *, at_once: bool) -> None:
         if any(task.get_name() == app for task in self._tasks):
@@ -226,29 +287,3 @@ class NodeController:
         task = asyncio.create_task(delete_app(app, 0 if at_once else RETIRE_AFTER_S), name=app)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _deploy(app: str, spec: NodeSpec, settings: Settings) -> None:
-    """Start an application for one version of a node; returns before its model is loaded."""
-    scale, limits = spec.scale, spec.limits
-    options: dict[str, Any] = {
-        "name": spec.name,
-        "user_config": {},
-        "ray_actor_options": {"num_cpus": scale.cpus, "num_gpus": scale.gpus},
-        "max_ongoing_requests": limits.concurrency,
-        "graceful_shutdown_timeout_s": settings.drain_s,
-        "graceful_shutdown_wait_loop_s": 0.1,
-        "health_check_period_s": 5,
-        "health_check_timeout_s": 30,
-    }
-    if scale.max > scale.min:
-        options["autoscaling_config"] = {
-            "min_replicas": scale.min,
-            "max_replicas": scale.max,
-            "target_ongoing_requests": limits.concurrency,
-        }
-    else:
-        options["num_replicas"] = scale.min
-    application = serve.deployment(HostedNode).options(**options).bind(spec.model_dump(mode="json"), settings)
-    target = serve.RunTarget(application, name=app, route_prefix=None)
-    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)

@@ -45,6 +45,9 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "modelyard_cascades": ("modelyard.cascades", "{answer}"),
     "modelyard_fallbacks": ("modelyard.fallbacks", "{call}"),
     "modelyard_breaker_state": ("modelyard.breaker.state", "1"),
+    "modelyard_rollout_answers": ("modelyard.rollout.answers", "{answer}"),
+    "modelyard_rollout_share": ("modelyard.rollout.share", "1"),
+    "modelyard_rollbacks": ("modelyard.rollbacks", "{version}"),
     "modelyard_requests": ("modelyard.requests", "{call}"),
     "modelyard_runs": ("modelyard.runs", "{run}"),
 }
@@ -58,6 +61,7 @@ ATTRIBUTES: Final[Mapping[str, str]] = {
     "modelyard_node": "modelyard.node",
     "out_of_scope": "modelyard.route.out_of_scope",
     "stage": "modelyard.stage",
+    "verdict": "modelyard.rollout.verdict",
     "failed_check": "modelyard.cascade.failed_check",
     "strategy": "modelyard.route.strategy",
     "status": "modelyard.status",

@@ -50,21 +50,22 @@ class Placement:
 
         Returns the snapshot as this process can serve it: without what could not be loaded here.
         """
-        serving = {name: status for name, status in snapshot.nodes.items() if status.serving is not None}
-        for name, status in serving.items():
-            assert status.serving is not None  # noqa: S101  # filtered above
-            if status.app is None:
-                await self._load(status.serving)
-            elif self._handles.get(name, ("", None))[0] != status.app:
-                handle = serve.get_app_handle(status.app).options(stream=True)
-                self._handles[name] = (status.app, handle)
-        self._handles = {n: h for n, h in self._handles.items() if n in serving and serving[n].app is not None}
+        serving = {name: (s.serving, s.app) for name, s in snapshot.nodes.items() if s.serving is not None}
+        serving |= {canary.place: (canary.spec, canary.app) for canary in snapshot.canaries.values()}
+        for place, (spec, app) in serving.items():
+            if app is None:
+                await self._load(place, spec)
+            elif self._handles.get(place, ("", None))[0] != app:
+                self._handles[place] = (app, serve.get_app_handle(app).options(stream=True))
+        self._handles = {n: h for n, h in self._handles.items() if n in serving and serving[n][1] is not None}
         self._failed = {name: why for name, why in self._failed.items() if name in serving}
-        for name in [n for n in self._local if n not in serving or serving[n].app is not None]:
-            self._retire(self._local.pop(name))
+        for place in [n for n in self._local if n not in serving or serving[n][1] is not None]:
+            self._retire(self._local.pop(place))
         return replace(snapshot, nodes={name: self._seen(status) for name, status in snapshot.nodes.items()})
 
     def _seen(self, status: NodeStatus) -> NodeStatus:
+        if status.canary is not None and (why := self._failed.get(status.canary.place)) is not None:
+            status = replace(status, canary=None, error=why)
         why = self._failed.get(status.name)
         if why is None:
             return status
@@ -72,8 +73,8 @@ class Placement:
         state: State = "ready" if local else "failed"
         return replace(status, state=state, serving=local.spec if local else None, serving_version=None, error=why)
 
-    async def _load(self, spec: NodeSpec) -> None:
-        known = self._local.get(spec.name)
+    async def _load(self, place: NodeName, spec: NodeSpec) -> None:
+        known = self._local.get(place)
         if known is not None and known.spec == spec:
             return
         try:
@@ -81,10 +82,10 @@ class Placement:
             await node.load()
         except Exception as error:  # a boundary: whatever a kind raises becomes the node's state
             log.warning("node %s cannot be loaded: %s", spec.name, error)
-            self._failed[spec.name] = f"{type(error).__name__}: {error}"
+            self._failed[place] = f"{type(error).__name__}: {error}"
             return
-        self._failed.pop(spec.name, None)
-        self._local[spec.name] = _Local(spec, node)
+        self._failed.pop(place, None)
+        self._local[place] = _Local(spec, node)
         if known is not None:
             self._retire(known)
 

@@ -11,6 +11,9 @@ from ray import serve
 from ray.serve.schema import ApplicationStatus
 
 from deployments.app_names import parse_node_app
+from deployments.node_deployment import HostedNode
+from deployments.settings import Settings
+from graph.spec import NodeSpec
 
 log = logging.getLogger("modelyard.controller")
 T = TypeVar("T")
@@ -74,3 +77,29 @@ async def delete_app(app: str, after_s: float) -> None:
 def reason(error: Exception) -> str:
     """Return an error on one line: Ray's hold whole tracebacks."""
     return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+
+
+def deploy_app(app: str, spec: NodeSpec, settings: Settings) -> None:
+    """Start an application for one version of a node; returns before its model is loaded."""
+    scale, limits = spec.scale, spec.limits
+    options: dict[str, Any] = {
+        "name": spec.name,
+        "user_config": {},
+        "ray_actor_options": {"num_cpus": scale.cpus, "num_gpus": scale.gpus},
+        "max_ongoing_requests": limits.concurrency,
+        "graceful_shutdown_timeout_s": settings.drain_s,
+        "graceful_shutdown_wait_loop_s": 0.1,
+        "health_check_period_s": 5,
+        "health_check_timeout_s": 30,
+    }
+    if scale.max > scale.min:
+        options["autoscaling_config"] = {
+            "min_replicas": scale.min,
+            "max_replicas": scale.max,
+            "target_ongoing_requests": limits.concurrency,
+        }
+    else:
+        options["num_replicas"] = scale.min
+    application = serve.deployment(HostedNode).options(**options).bind(spec.model_dump(mode="json"), settings)
+    target = serve.RunTarget(application, name=app, route_prefix=None)
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +14,28 @@ from graph.spec import NodeSpec
 from graph.types import NodeName
 
 State: TypeAlias = Literal["loading", "ready", "failed", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A version that is loaded and takes a share of its node's calls."""
+
+    spec: NodeSpec
+    version: int
+    share: float
+    app: str | None = None
+    """Its Serve application; None if the node runs in the gateway's process."""
+
+    @property
+    def place(self) -> NodeName:
+        """Name under which it is called, apart from the version that serves. No node can have such a name."""
+        return f"{self.spec.name}@v{self.version}"
+
+    def takes(self, request_id: str) -> bool:
+        """Say whether a request is the new version's: the same for a request in every gateway."""
+        if not request_id:
+            return random.random() < self.share  # noqa: S311  # no secret
+        return zlib.crc32(f"{self.place} {request_id}".encode()) < self.share * 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +56,8 @@ class NodeStatus:
     """Serve application of the serving version; None if the node runs in the gateway's process."""
     error: str | None = None
     """Why the newest version could not be loaded."""
+    canary: Canary | None = None
+    """The newest version while it takes a share of the calls only; `serving` is then the older one."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,19 @@ class Snapshot:
     def graph(self) -> ModelGraph:
         """The graph as it should be answered for: what serves, and what is still loading for the first time."""
         return ModelGraph(status.serving or status.spec for status in self.nodes.values())
+
+    @cached_property
+    def canaries(self) -> dict[NodeName, Canary]:
+        """The versions that take a share of their node's calls, by the node's name."""
+        return {name: status.canary for name, status in self.nodes.items() if status.canary is not None}
+
+    @cached_property
+    def _places(self) -> dict[NodeName, NodeSpec]:
+        return {canary.place: canary.spec for canary in self.canaries.values()}
+
+    def spec_at(self, place: NodeName) -> NodeSpec:
+        """Return the spec that answers at a node's name, or at a canary's place. Raises `NodeNotFound`."""
+        return self._places.get(place) or self.graph[place]
 
     @cached_property
     def unavailable(self) -> dict[NodeName, str]:

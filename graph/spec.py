@@ -84,11 +84,8 @@ class Edges(_Model):
     """This node's output is commonly that one's input; a hint, modalities alone also make the edge."""
 
 
-class Cascade(_Model):
-    """When an answer is not good enough, so that the next of `edges.escalates` is asked: when any check here fails.
-
-    A refusal and an empty answer never are. The answer is held back until it has been judged.
-    """
+class Checks(_Model):
+    """What a good answer is: none of these fails. A refusal and an empty answer never are."""
 
     min_logprob: float | None = Field(None, le=0)
     """Least mean log-probability of the answer's tokens; needs a kind that gives log-probabilities."""
@@ -114,6 +111,31 @@ class Cascade(_Model):
         except re.error as error:
             raise ValueError(f"is no regular expression: {error}") from None
         return pattern
+
+
+class Cascade(Checks):
+    """When an answer is not good enough, so that the next of `edges.escalates` is asked: when any check here fails.
+
+    The answer is held back until it has been judged.
+    """
+
+
+class Rollout(_Model):
+    """How a new version takes over: at first for a share of the node's calls, while the old one answers the others.
+
+    Negative flips are calls that the old version answers acceptably and the new one does not: it fails or its answer
+    fails `check`, and the old version, asked the same, does better (and gives the answer); or people rate its answers
+    worse. Too many bring the old version back.
+    """
+
+    share: float = Field(gt=0, lt=1)
+    """Share of the calls that the new version takes until it is promoted."""
+    max_flips: float = Field(0.1, ge=0, lt=1)
+    """Share of negative flips above which the new version is rolled back."""
+    min_answers: int = Field(20, ge=1, le=1_000_000)
+    """Answers, or ratings, of the new version before it is judged by them."""
+    check: Checks | None = None
+    """What a good answer is; the new version's are held back until they have been judged."""
 
 
 class Argument(_Model):
@@ -170,6 +192,8 @@ class NodeSpec(_Model):
     edges: Edges = Edges()
     cascade: Cascade | None = None
     """When to go on along `edges.escalates`; without it nothing does."""
+    rollout: Rollout | None = None
+    """How a new version takes over; without it at once, as soon as it is loaded."""
     arguments: dict[str, Argument] = Field(default_factory=dict)
     """Typed arguments of a tool; a model node takes `prompt`, `context` and its attachments."""
     params: dict[str, Any] = Field(default_factory=dict)

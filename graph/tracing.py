@@ -36,6 +36,8 @@ async def _recorded(
 ) -> AsyncIterator[Delta]:
     spec = lookup(node)
     span = node_span(spec, call)
+    if node != spec.name:  # a version of its own, `name@v2`
+        span.set_attribute(otel.NODE_VERSION, node.rpartition("@v")[2])
     seen, texts = Observed(), list[str]()
     stream = invoke(node, call.with_context(trace=otel.carrier(span)))
     try:

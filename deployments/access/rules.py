@@ -72,6 +72,7 @@ ROUTES: Mapping[tuple[str, str], Rule] = {
     ("PUT", "/v1/nodes/{name}"): ADMIN,
     ("DELETE", "/v1/nodes/{name}"): ADMIN,
     ("POST", "/v1/nodes/{name}/rollback"): ADMIN,
+    ("POST", "/v1/nodes/{name}/promote"): ADMIN,
     ("GET", "/v1/graph"): _READ,
     ("GET", "/v1/router"): _WHOLE,
     ("GET", "/v1/router/versions"): _WHOLE,

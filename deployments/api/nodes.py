@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import PlainTextResponse, Response
 
 from deployments.api.state import author_of, exchange_of, gateway_of, graph_of
+from deployments.gateway import Gateway
 from deployments.graph_views import describe, to_dot, to_json, to_mermaid
 from deployments.json_response import JSONResponse
 from deployments.snapshot import NodeStatus
@@ -36,7 +37,8 @@ _BODY: dict[str, Any] = {
 async def list_nodes(request: Request) -> Response:
     """List the nodes with their state."""
     nodes, graph = gateway_of(request).snapshot.nodes, graph_of(request)
-    return JSONResponse({"data": [_describe(nodes[spec.name], spec) for spec in graph]})
+    shown = [_describe(nodes[spec.name], spec) | await _rollout(gateway_of(request), spec.name) for spec in graph]
+    return JSONResponse({"data": shown})
 
 
 @routes.get("/v1/nodes/{name}")
@@ -47,7 +49,8 @@ async def show_node(name: str, request: Request) -> Response:
         raise NodeNotFound(f"no node is called {name!r}", param="name", node=name)
     status = gateway_of(request).snapshot.nodes[name]
     spec = ModelGraph([status.spec]).seen_by(_seen(request))[name]
-    return JSONResponse(_describe(status, graph[name]) | {"spec": spec.to_yaml_dict()})
+    rollout = await _rollout(gateway_of(request), name, flips=True)
+    return JSONResponse(_describe(status, graph[name]) | rollout | {"spec": spec.to_yaml_dict()})
 
 
 @routes.put("/v1/nodes/{name}", openapi_extra=_BODY, responses={409: {"description": "The gate refused the node."}})
@@ -108,6 +111,18 @@ async def rollback(name: str, request: Request, to: int | None = Query(None, ge=
     return JSONResponse({"name": name, "version": version.version, "state": "loading"})
 
 
+@routes.post("/v1/nodes/{name}/promote")
+async def promote(name: str, request: Request) -> Response:
+    """Let the newest version, which is in its rollout, take all calls."""
+    gateway = gateway_of(request)
+    if name not in gateway.snapshot.nodes:
+        raise NodeNotFound(f"no node is called {name!r}", param="name", node=name)
+    version = gateway.snapshot.nodes[name].version
+    await gateway.rollouts.promote(name, version, by=author_of(request))
+    await gateway.look()
+    return JSONResponse({"name": name, "version": version, "state": "loading"})
+
+
 @routes.get("/v1/graph", responses={200: {"content": {"text/vnd.mermaid": {}, "text/vnd.graphviz": {}}}})
 async def show_graph(request: Request) -> Response:
     """Return nodes and edges as JSON, or as Mermaid (`text/vnd.mermaid`) or DOT (`text/vnd.graphviz`) by Accept."""
@@ -136,6 +151,16 @@ def _changes(old: NodeSpec | None, new: NodeSpec) -> list[str]:
 
 def _seen(request: Request) -> frozenset[NodeName] | None:
     return exchange_of(request).principal.nodes
+
+
+async def _rollout(gateway: Gateway, name: NodeName, *, flips: bool = False) -> dict[str, Any]:
+    """Return how the newest version does that takes a share of the calls; nothing if none does."""
+    canary = gateway.snapshot.nodes[name].canary
+    if canary is None:
+        return {}
+    tally, last = await gateway.rollouts.seen(name, canary.version)
+    found = {"version": canary.version, "share": canary.share} | tally.to_json()
+    return {"rollout": found | ({"last_flips": last} if flips else {})}
 
 
 def _describe(status: NodeStatus, spec: NodeSpec) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`nodes list|show|add|remove|history|rollback`."""
+"""`nodes list|show|add|remove|history|promote|rollback`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def build_nodes_app() -> typer.Typer:
     app.command()(add)
     app.command()(remove)
     app.command()(history)
+    app.command()(promote)
     app.command()(rollback)
     return app
 
@@ -59,6 +60,10 @@ def list_nodes(url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -
         ]
         for node in nodes
     ]
+    if any(node.get("rollout") for node in nodes):
+        columns.append("rollout")
+        for row, node in zip(rows, nodes, strict=True):
+            row.append(styled(rollout_text(node.get("rollout"))))
     if any(node.get("error") for node in nodes):
         columns.append("error")
         for row, node in zip(rows, nodes, strict=True):
@@ -124,6 +129,19 @@ def history(name: NodeName, url: Url = DEFAULT_URL, key: Key = None, as_json: Js
         for version in versions
     ]
     write_table(console(), ("version", "change", "created", "source", "author", "sha256"), rows)
+
+
+def promote(
+    name: NodeName,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Let a node's newest version, which takes a share of the calls, take all of them."""
+    with connect(url, key, as_json) as client:
+        result = client.promote(name)
+    line = f"{name} version {result.get('version')} takes all calls"
+    write_json(result) if as_json else console().print(styled(line), soft_wrap=True)
 
 
 def rollback(
@@ -232,6 +250,15 @@ def _finish(results: Sequence[Mapping[str, Any]], as_json: bool, done: str) -> N
             out.print(styled(line, {"+": "green", "-": "red"}.get(line[:1], "dim")), soft_wrap=True)
     if failed:
         raise typer.Exit(FAILED)
+
+
+def rollout_text(rollout: Mapping[str, Any] | None) -> str:
+    """Return how a version on trial does, on one line."""
+    if not rollout:
+        return ""
+    line = f"v{rollout['version']} {float(rollout['share']):.0%}: {rollout['flips']}/{rollout['answers']} flips"
+    rated = rollout.get("rated")
+    return f"{line}, {float(rollout['rated_flip_share']):.0%} of {rated} ratings" if rated else line
 
 
 def _error_text(error: Any) -> str:

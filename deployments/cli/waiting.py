@@ -65,7 +65,8 @@ def state_of(current: Mapping[str, Any], version: int | None) -> str:
         return state
     if (current.get("version") or 0) < version:
         return "loading"
-    if state == "failed" or (current.get("serving_version") or 0) >= version:
+    on_trial = (current.get("rollout") or {}).get("version") or 0
+    if state == "failed" or max(current.get("serving_version") or 0, on_trial) >= version:
         return state
     return "failed" if current.get("error") else "loading"
 

@@ -61,7 +61,7 @@ def cached(invoke: Invoke, lookup: Callable[[NodeName], NodeSpec], cache: Output
 
     def run(node: NodeName, call: Call) -> AsyncIterator[Delta]:
         spec = lookup(node)
-        return _answered(invoke, spec, call, cache) if spec.deterministic else invoke(node, call)
+        return _answered(invoke, node, spec, call, cache) if spec.deterministic else invoke(node, call)
 
     return run
 
@@ -73,14 +73,16 @@ def key_of(spec: NodeSpec, call: Call) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-async def _answered(invoke: Invoke, spec: NodeSpec, call: Call, cache: OutputCache) -> AsyncIterator[Delta]:
+async def _answered(
+    invoke: Invoke, node: NodeName, spec: NodeSpec, call: Call, cache: OutputCache
+) -> AsyncIterator[Delta]:
     key = key_of(spec, call)
     if (known := await cache.get(key)) is not None:
         for delta in _replayed(known):
             yield delta
         return
     gathered = Gathered(spec.name)
-    async with closing_stream(invoke(spec.name, call)) as deltas:
+    async with closing_stream(invoke(node, call)) as deltas:
         async for delta in deltas:
             gathered.add(delta)
             if delta.finish_reason == "stop":  # before it is passed on: who has the end of an answer may leave

@@ -13,7 +13,7 @@ from graph.collect import Gathered
 from graph.errors import ModelyardError
 from graph.model_graph import ModelGraph
 from graph.node import Invoke, closing_stream
-from graph.spec import Cascade
+from graph.spec import Cascade, Checks
 from graph.types import Call, Delta, NodeName, Reply
 
 TOP = 2
@@ -90,12 +90,12 @@ class _Climb:
     ) -> tuple[list[Delta], Reply, int]:
         """Collect one node's answer, to be judged."""
         gathered, held = Gathered(node), list[Delta]()
-        async with closing_stream(self.invoke(node, _with_logprobs(call, cascade))) as deltas:
+        async with closing_stream(self.invoke(node, with_logprobs(call, cascade))) as deltas:
             async for delta in deltas:
                 if delta.reset:
                     held.clear()
                 gathered.add(delta)
-                held.append(_as_asked(delta, call, cascade))
+                held.append(as_asked(delta, call, cascade))
         return _marked(held, asked), gathered.reply(), gathered.attempts
 
     async def _last(self, node: NodeName, call: Call, asked: list[NodeName], held: list[Delta]) -> AsyncIterator[Delta]:
@@ -114,7 +114,7 @@ class _Climb:
             yield delta
 
 
-def unsure(reply: Reply, cascade: Cascade) -> str | None:
+def unsure(reply: Reply, wanted: Checks) -> str | None:
     """Return which check an answer fails, or None if it is good enough."""
     if reply.refusal or reply.finish_reason == "content_filter":
         return "refusal"
@@ -124,11 +124,11 @@ def unsure(reply: Reply, cascade: Cascade) -> str | None:
     if not text:
         return "empty"
     checks: Mapping[str, Callable[[], bool]] = {
-        "must_match": lambda: cascade.must_match is not None and not re.search(cascade.must_match, text),
-        "must_not_match": lambda: cascade.must_not_match is not None and bool(re.search(cascade.must_not_match, text)),
-        "valid_json": lambda: cascade.valid_json and not _is_json(text),
-        "min_logprob": lambda: _below(cascade.min_logprob, reply, lambda token: token.get("logprob")),
-        "min_margin": lambda: _below(cascade.min_margin, reply, _margin),
+        "must_match": lambda: wanted.must_match is not None and not re.search(wanted.must_match, text),
+        "must_not_match": lambda: wanted.must_not_match is not None and bool(re.search(wanted.must_not_match, text)),
+        "valid_json": lambda: wanted.valid_json and not _is_json(text),
+        "min_logprob": lambda: _below(wanted.min_logprob, reply, lambda token: token.get("logprob")),
+        "min_margin": lambda: _below(wanted.min_margin, reply, _margin),
     }
     return next((name for name, fails in checks.items() if fails()), None)
 
@@ -142,16 +142,17 @@ def _next(
     return next((name for name in targets if usable(name, call)), None)
 
 
-def _with_logprobs(call: Call, cascade: Cascade) -> Call:
-    if not cascade.reads_logprobs:
+def with_logprobs(call: Call, checks: Checks) -> Call:
+    """Return the call with the log-probabilities asked for that the checks read."""
+    if not checks.reads_logprobs:
         return call
     top = max(TOP, int(call.params.get("top_logprobs") or 0))
     return replace(call, params={**call.params, "logprobs": True, "top_logprobs": top})
 
 
-def _as_asked(delta: Delta, call: Call, cascade: Cascade) -> Delta:
+def as_asked(delta: Delta, call: Call, checks: Checks) -> Delta:
     """Take away the log-probabilities that the caller did not ask for."""
-    if not cascade.reads_logprobs or delta.logprobs is None:
+    if not checks.reads_logprobs or delta.logprobs is None:
         return delta
     if not call.params.get("logprobs"):
         return replace(delta, logprobs=None)

@@ -58,7 +58,7 @@ def falling_back(
                 first = first or error
                 left -= error.attempts
                 first.attempts = error.attempts = most - left
-                if (sent and not call.resets) or not _may_pass_elsewhere(error, call):
+                if (sent and not call.resets) or not may_pass_elsewhere(error, call):
                     raise first if not sent else error from None
                 ahead = _next(graph(), current, error, tried, ahead)
                 ahead = [name for name in ahead if usable(name, call)]
@@ -78,7 +78,8 @@ def _named(delta: Delta, node: NodeName, spent: int) -> Delta:
     return delta if delta.node else delta.named(node)
 
 
-def _may_pass_elsewhere(error: ModelyardError, call: Call) -> bool:
+def may_pass_elsewhere(error: ModelyardError, call: Call) -> bool:
+    """Say whether a call that failed so may succeed at another node, or with another version."""
     deadline = call.context.deadline
     if deadline is not None and time.time() >= deadline:
         return False

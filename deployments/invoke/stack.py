@@ -28,9 +28,13 @@ class Policies:
     """Whether a node is ready and can take the call."""
     on_fallback: Callable[[NodeName, NodeName], None]
     max_attempts: int
+    lookup: Callable[[NodeName], NodeSpec] | None = None
+    """The spec at a node's name or at a version's own place; by default the graph's."""
     on_queued: Callable[[float], None] = lambda seconds: None
     """Told how long a call waited for a place at a busy node."""
     on_judged: Judged = lambda node, failed_check: None
+    on_trial: Callable[[Invoke], Invoke] = lambda invoke: invoke
+    """Wrapper that lets newer versions of nodes take their share of the calls."""
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     observers: Sequence[Callable[[Invoke], Invoke]] = ()
     """Wrappers that see each node's call as a whole, outermost first: tracing, metrics."""
@@ -46,15 +50,12 @@ class Stack:
 
 
 def compose(place: Invoke, policies: Policies) -> Stack:
-    """Return cascade( fallback( observers( bulkhead( breaker( retry( hedge( limits( place ) ) ) ) ) ) ) ).
+    """Return cascade( fallback( trial( observers( bulkhead( breaker( retry( hedge( limits( place ) ) ) ) ) ) ) ) ).
 
     Observers stand inside the fallback, so that each node that was asked has a span of its own, and outside retry,
     so that attempts at one node are one span.
     """
-
-    def lookup(name: NodeName) -> NodeSpec:
-        return policies.graph()[name]
-
+    lookup = policies.lookup or (lambda name: policies.graph()[name])
     bulkhead = Bulkhead(lookup, policies.on_queued)
     retries, hedges = Budget(RETRIES), Budget(HEDGES)
     invoke = hedged(limited(place, lookup), lookup, hedges, bulkhead.take_place)
@@ -62,6 +63,7 @@ def compose(place: Invoke, policies: Policies) -> Stack:
     invoke = bulkhead.wrap(policies.breaker.wrap(invoke))
     for observe in reversed(policies.observers):
         invoke = observe(invoke)
+    invoke = policies.on_trial(invoke)
     invoke = falling_back(
         invoke,
         policies.graph,

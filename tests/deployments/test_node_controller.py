@@ -16,6 +16,7 @@ from waiting import until
 import deployments.node_controller
 import deployments.serve_apps
 from deployments.node_controller import NodeController
+from deployments.rollouts import Tally
 from deployments.settings import Settings
 from deployments.snapshot import NodeStatus
 from graph.loader import dump_yaml
@@ -76,10 +77,11 @@ class FakeServe:
 def serve(monkeypatch: pytest.MonkeyPatch) -> FakeServe:
     serve = FakeServe()
     monkeypatch.setattr(deployments.serve_apps, "serve", serve)
-    monkeypatch.setattr(deployments.node_controller, "_deploy", serve.deploy)
+    monkeypatch.setattr(deployments.node_controller, "deploy_app", serve.deploy)
     monkeypatch.setattr(deployments.node_controller, "installed_kinds", lambda: KINDS | {"hosted": Hosted})
     monkeypatch.setattr(deployments.node_controller, "RETIRE_AFTER_S", 0.01)
     monkeypatch.setattr(deployments.node_controller, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(deployments.node_controller, "JUDGE_EVERY_S", 0.01)
     monkeypatch.setattr(deployments.serve_apps, "ANSWER_S", 0.02)
     monkeypatch.setattr(deployments.serve_apps, "RETRY_S", 0.01)
     return serve
@@ -234,3 +236,75 @@ async def test_files_that_are_watched_are_registered_before_anything_is_shown(
     assert set(first.nodes) == {"a"}
     (folder / "b.yaml").write_text(dump_yaml(spec("b", kind="hosted")))
     await shown(controller, lambda nodes: is_ready(nodes, "b"))
+
+
+TRIAL = {"share": 0.2, "max_flips": 0.1, "min_answers": 5}
+
+
+async def on_trial(begin: Begin) -> NodeController:
+    """A controller with version 1 of node `a` serving, and version 2 on trial."""
+    controller = begin()
+    await put(controller, "a")
+    await shown(controller, lambda nodes: is_ready(nodes, "a"))
+    await put(controller, "a", model="new", rollout=TRIAL)
+    await shown(controller, lambda nodes: nodes["a"].canary)
+    return controller
+
+
+async def test_a_new_version_on_trial_stands_beside_the_old_one_until_it_is_promoted(
+    begin: Begin, serve: FakeServe
+) -> None:
+    controller = await on_trial(begin)
+    status = controller._snapshot.nodes["a"]
+    assert status.canary is not None
+    assert (status.state, status.version, status.serving_version, status.app) == ("ready", 2, 1, "node-a-v1")
+    assert (status.canary.version, status.canary.share, status.canary.app) == (2, 0.2, "node-a-v2")
+    await controller._rollouts.promote("a", 2, by="test")
+    nodes = await shown(controller, lambda nodes: nodes["a"].serving_version == 2)
+    assert (nodes["a"].canary, nodes["a"].app) == (None, "node-a-v2")
+    await until(lambda: set(serve.apps) == {"node-a-v2"})
+
+
+async def test_too_many_negative_flips_bring_the_old_version_back(begin: Begin, serve: FakeServe) -> None:
+    controller = await on_trial(begin)
+    await controller._rollouts.add("a", 2, Tally(answers=4, flips=4), [])
+    await asyncio.sleep(0.05)
+    assert controller._snapshot.nodes["a"].canary is not None  # too few to say
+    await controller._rollouts.add("a", 2, Tally(answers=4), [])
+    nodes = await shown(controller, lambda nodes: nodes["a"].serving_version == 3)
+    assert nodes["a"].canary is None and nodes["a"].serving is not None and nodes["a"].serving.model is None
+    latest = (await controller._registry.history("a"))[0]
+    assert (latest.version, latest.source) == (3, "rollback")
+    assert latest.author == "modelyard rollout: version 2: 4 of 8 answers are negative flips, 50.0% > 10.0%"
+    await until(lambda: set(serve.apps) == {"node-a-v3"})
+
+
+@pytest.mark.parametrize("apps_too", [False, True], ids=["controller", "everything"])
+async def test_a_rollout_survives_a_restart(begin: Begin, serve: FakeServe, apps_too: bool) -> None:
+    await stop(await on_trial(begin))
+    if apps_too:
+        serve.apps.clear()
+    second = begin()
+    await second.look()
+    nodes = await shown(second, lambda nodes: "a" in nodes and nodes["a"].canary and nodes["a"].serving_version == 1)
+    assert nodes["a"].state == "ready"
+    assert set(serve.apps) == {"node-a-v1", "node-a-v2"}
+
+
+async def test_a_version_on_trial_that_cannot_be_loaded_takes_no_calls(begin: Begin, serve: FakeServe) -> None:
+    controller = begin()
+    await put(controller, "a")
+    await shown(controller, lambda nodes: is_ready(nodes, "a"))
+    serve.said["node-a-v2"] = "the weights are missing"
+    await put(controller, "a", model="new", rollout=TRIAL)
+    nodes = await shown(controller, lambda nodes: nodes["a"].error)
+    assert (nodes["a"].canary, nodes["a"].serving_version) == (None, 1)
+
+
+async def test_a_node_that_is_removed_on_trial_leaves_nothing(begin: Begin, serve: FakeServe) -> None:
+    controller = await on_trial(begin)
+    await controller._registry.remove("a", author="test")
+    await shown(controller, lambda nodes: not nodes)
+    await until(lambda: not serve.apps)
+    assert (controller._serving, controller._canaries, controller._stable) == ({}, {}, {})
+    assert await controller._rollouts.progress("a") is None

@@ -195,6 +195,8 @@ class Handler(BaseHTTPRequestHandler):
             return 200, {
                 "data": [{"version": 2, "spec": None, "created_at": 0}, {"version": 1, "spec": {}, "author": "ann"}]
             }
+        if rest == ["promote"]:
+            return 200, {"name": name, "version": 2, "state": "loading"}
         if rest == ["rollback"]:
             nodes[name] |= {"version": 3, "serving_version": 3}
             return 200, {"name": name, "version": 3, "state": "loading"}

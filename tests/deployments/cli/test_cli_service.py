@@ -45,6 +45,15 @@ def test_nodes_list_shows_why_a_node_failed(modelyard, service):
     assert "model file is gone" in modelyard("nodes", "list").stdout
 
 
+def test_a_version_on_trial_is_shown_and_promoted(modelyard, service):
+    counts = {"flips": 1, "answers": 40, "rated": 5, "rated_flip_share": 0.2}
+    service.nodes["legal"] |= {"rollout": {"version": 2, "share": 0.1} | counts}
+    assert "v2 10%: 1/40 flips, 20% of 5 ratings" in modelyard("nodes", "list").stdout
+    result = modelyard("nodes", "promote", "legal")
+    assert result.stdout == "legal version 2 takes all calls\n"
+    assert ("POST", "/v1/nodes/legal/promote", {}) in service.seen
+
+
 def test_rollback_names_the_version_and_waits_for_the_new_one(modelyard, service):
     result = modelyard("nodes", "rollback", "legal", "--to", "1", "--json")
     assert result.exit_code == 0

@@ -1,0 +1,135 @@
+"""What a gateway sees of newer versions: how their calls ended, and what people think of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from deployments.feedback import LOG as FEEDBACK
+from deployments.feedback import score_of
+from deployments.invoke.canary import Verdict
+from deployments.rollouts import Rollouts, Tally
+from deployments.snapshot import Canary
+from graph import telemetry as otel
+from graph.stores.base import StateStore
+from graph.types import Call, NodeName
+
+log = logging.getLogger("modelyard.rollout")
+
+FOLLOW_S = 1.0
+REMEMBERED = 20_000
+"""Requests to nodes in a rollout that feedback may still come for."""
+PAGE = 1000
+GOOD = 0.5
+"""Score from which an answer counts as acceptable."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request to a node in a rollout."""
+
+    node: NodeName
+    version: int
+    """The newer version at that time."""
+    new: bool
+    """Whether it answered."""
+    text: int
+    """Hash of the request's text."""
+    request_id: str
+    trace_id: str
+    rated: bool = False
+
+
+class Watch:
+    """Counts in memory, and writes to the store once a second. Used from one event loop."""
+
+    def __init__(
+        self, rollouts: Rollouts, store: StateStore, on_verdict: Callable[[NodeName, Verdict], None] = lambda *_: None
+    ) -> None:
+        self._rollouts = rollouts
+        self._store = store
+        self._on_verdict = on_verdict
+        self._asked: OrderedDict[str, _Asked | None] = OrderedDict()
+        """By request id and by trace id; None where a plan asked several nodes, so that nobody knows who is meant."""
+        self._old: dict[tuple[NodeName, int], bool] = {}
+        """Whether the older version's answer to a text was good, as people said."""
+        self._unwritten: dict[tuple[NodeName, int], tuple[Tally, list[dict[str, Any]]]] = {}
+        self._feedback_seen = -1
+
+    def asked(self, canary: Canary, call: Call, new: bool) -> None:
+        """Note which version a call went to."""
+        context = call.context
+        trace_id = otel.trace_id(otel.span_from(context.trace))
+        asked = _Asked(canary.spec.name, canary.version, new, hash(call.text), context.request_id, trace_id)
+        for id in filter(None, (context.request_id, trace_id)):
+            before = self._asked.get(id, asked)
+            self._asked[id] = asked if before is not None and before.node == asked.node else None
+            if len(self._asked) > REMEMBERED:
+                self._asked.popitem(last=False)
+
+    def judged(self, canary: Canary, call: Call, verdict: Verdict, failed: str) -> None:
+        """Note how the newer version did."""
+        self._on_verdict(canary.spec.name, verdict)
+        flip = {
+            "request_id": call.context.request_id,
+            "trace_id": otel.trace_id(otel.span_from(call.context.trace)),
+            "by": failed,
+            "at": time.time(),
+        }
+        seen = Tally(answers=1, flips=int(verdict == "flip"))
+        self._add(canary.spec.name, canary.version, seen, flip if verdict == "flip" else None)
+
+    async def follow(self) -> None:
+        """Write what was seen, and heed feedback, until cancelled."""
+        while True:
+            try:
+                await self.catch_up()
+            except Exception:  # a boundary: the store may be away for a while, and calls go on
+                log.exception("rollouts could not be followed; trying again")
+            await asyncio.sleep(FOLLOW_S)
+
+    async def catch_up(self) -> None:
+        """Heed new feedback on this gateway's requests, and write what was seen."""
+        if self._feedback_seen < 0:
+            latest = await self._store.latest(FEEDBACK, limit=1)
+            self._feedback_seen = latest[-1][0] if latest else 0
+        while self._asked and (page := await self._store.read(FEEDBACK, after=self._feedback_seen, limit=PAGE)):
+            for number, raw in page:
+                self._rated(orjson.loads(raw))
+                self._feedback_seen = number
+        for (node, version), (tally, flips) in list(self._unwritten.items()):
+            del self._unwritten[node, version]
+            try:
+                await self._rollouts.add(node, version, tally, flips)
+            except BaseException:
+                for flip in (None, *flips):
+                    self._add(node, version, Tally() if flip else tally, flip)
+                raise
+
+    def _rated(self, opinion: Mapping[str, Any]) -> None:
+        asked = self._asked.get(opinion["request_id"])
+        if asked is None or asked.rated or (score := score_of(opinion, asked.node)) is None:
+            return
+        asked.rated = True
+        good = score >= GOOD
+        if not asked.new:
+            self._old[asked.node, asked.text] = good
+            self._add(asked.node, asked.version, Tally(old_rated=1, old_bad=int(not good)), None)
+            return
+        before = self._old.get((asked.node, asked.text))
+        flip = bool(before) and not good
+        alone = before is None
+        seen = Tally(rated=1, rated_flips=int(flip), unpaired=int(alone), unpaired_bad=int(alone and not good))
+        ids = {"request_id": asked.request_id, "trace_id": asked.trace_id, "by": "feedback", "at": time.time()}
+        self._add(asked.node, asked.version, seen, None if good or before is False else ids)
+
+    def _add(self, node: NodeName, version: int, seen: Tally, flip: dict[str, Any] | None) -> None:
+        tally, flips = self._unwritten.get((node, version), (Tally(), []))
+        self._unwritten[node, version] = (tally + seen, [*flips, flip] if flip else flips)
