@@ -11,13 +11,15 @@ import logging
 import time
 from collections.abc import Mapping
 
+from ray import serve
 from ray.serve.schema import ApplicationStatus
 
 from deployments.app_names import node_app
 from deployments.logs import configure_logging
+from deployments.node_deployment import HostedNode
 from deployments.node_files import NodeFiles
 from deployments.rollouts import AUTHOR, Rollouts
-from deployments.serve_apps import ask_serve, delete_app, deploy_app, deploy_error, load_error, node_apps, reason
+from deployments.serve_apps import ask_serve, delete_app, deploy_error, deploy_options, load_error, node_apps, reason
 from deployments.settings import Settings
 from deployments.snapshot import Canary, NodeStatus, Snapshot, State
 from graph.node import installed_kinds
@@ -287,3 +289,11 @@ class NodeController:
         task = asyncio.create_task(delete_app(app, 0 if at_once else RETIRE_AFTER_S), name=app)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def deploy_app(app: str, spec: NodeSpec, settings: Settings) -> None:
+    """Start an application for one version of a node; returns before its model is loaded."""
+    deployment = serve.deployment(HostedNode).options(**deploy_options(spec, settings))
+    application = deployment.bind(spec.model_dump(mode="json"), settings)
+    target = serve.RunTarget(application, name=app, route_prefix=None)
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)

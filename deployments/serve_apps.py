@@ -11,7 +11,6 @@ from ray import serve
 from ray.serve.schema import ApplicationStatus
 
 from deployments.app_names import parse_node_app
-from deployments.node_deployment import HostedNode
 from deployments.settings import Settings
 from graph.spec import NodeSpec
 
@@ -79,8 +78,8 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
 
 
-def deploy_app(app: str, spec: NodeSpec, settings: Settings) -> None:
-    """Start an application for one version of a node; returns before its model is loaded."""
+def deploy_options(spec: NodeSpec, settings: Settings) -> dict[str, Any]:
+    """Return how Serve is to run a node."""
     scale, limits = spec.scale, spec.limits
     options: dict[str, Any] = {
         "name": spec.name,
@@ -100,6 +99,4 @@ def deploy_app(app: str, spec: NodeSpec, settings: Settings) -> None:
         }
     else:
         options["num_replicas"] = scale.min
-    application = serve.deployment(HostedNode).options(**options).bind(spec.model_dump(mode="json"), settings)
-    target = serve.RunTarget(application, name=app, route_prefix=None)
-    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    return options
