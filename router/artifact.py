@@ -134,6 +134,7 @@ def _arrays(model: TwoStage) -> dict[str, AnyArray]:
         "words.squares": model.words.squares,
         "words.bias": model.words.bias,
         "words.owners": model.words.owners,
+        "labels.added": model.added,
     }
     found |= {f"space.{name}": value for name, value in model.space.arrays().items()}
     for name, stage in (("first", model.first), ("second", model.second)):
@@ -141,6 +142,7 @@ def _arrays(model: TwoStage) -> dict[str, AnyArray]:
         found[f"{name}.weights"] = stage.weights
         found[f"{name}.scope"] = np.stack([scope.centre, scope.scale, scope.weights]).astype(np.float32)
         found[f"{name}.bias"] = np.array([scope.bias], dtype=np.float32)
+        found[f"{name}.lift"] = stage.lift
     return found
 
 
@@ -150,6 +152,7 @@ def _model(arrays: Mapping[str, AnyArray], tokenizer: Any, encoder: Any, escalat
         Stage(
             arrays[f"{name}.weights"],
             Scope(centre=rows[0], scale=rows[1], weights=rows[2], bias=float(arrays[f"{name}.bias"][0])),
+            arrays.get(f"{name}.lift", np.zeros(2, np.float32)),  # older artefacts know none
         )
         for name, rows in ((name, arrays[f"{name}.scope"]) for name in ("first", "second"))
     )
@@ -163,6 +166,7 @@ def _model(arrays: Mapping[str, AnyArray], tokenizer: Any, encoder: Any, escalat
         first,
         second,
         escalate_below,
+        arrays.get("labels.added", np.zeros(len(arrays["static.head"]), np.int64)),
     )
 
 

@@ -25,13 +25,14 @@ class TrainedScorer:
     def for_nodes(self, specs: Sequence[NodeSpec]) -> TrainedScorer:
         """Return a scorer of exactly these nodes.
 
-        Nodes that the artefact was trained on are scored as trained, those it does not know by the centroid of their
-        description and examples; labels without a node get no probability. The order of nodes is no matter.
+        Nodes that the artefact was trained on are scored as trained, those that it has no rows of by their description
+        and examples; labels without a node get no probability. The order of nodes is no matter.
         """
         ordered = sorted(specs, key=lambda spec: spec.name)
         names = {spec.name for spec in ordered}
-        kept = [index for index, label in enumerate(self.labels) if label in names]
-        new = [spec for spec in ordered if spec.name not in self.labels]
+        trained = [index for index, count in enumerate(self.model.added) if not count]
+        kept = [index for index in trained if self.labels[index] in names]
+        new = [spec for spec in ordered if spec.name not in {self.labels[index] for index in kept}]
         texts = [[node_text(spec), *sorted(set(spec.examples))] for spec in new]
         labels = (*(self.labels[index] for index in kept), *(spec.name for spec in new))
         if not kept and not new:

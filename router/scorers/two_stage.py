@@ -82,11 +82,18 @@ class Stage:
     weights: Array
     """(kinds,)."""
     scope: Scope
+    lift: Array
+    """(2,) a, b: labels that were added by n texts get a + b / n more than their evidence says, never less."""
 
-    def score(self, evidence: Array, features: Array) -> tuple[Array, Array]:
-        """Return (texts, labels) probabilities given that a label fits, and (texts,) that one does."""
+    def score(self, evidence: Array, features: Array, added: AnyArray) -> tuple[Array, Array]:
+        """Return (texts, labels) probabilities given that a label fits, and (texts,) that one does.
+
+        `added` (labels,) is how many texts a label was added by, 0 where it was trained.
+        """
         logits = evidence @ self.weights
-        return softmax(logits), self.scope.probability(scope_features(logits, features))
+        lift = np.maximum(self.lift[0] + self.lift[1] / np.maximum(added, 1), 0.0)
+        chosen = softmax(logits + np.where(added > 0, lift, 0.0).astype(np.float32))
+        return chosen, self.scope.probability(scope_features(logits, features))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,17 +121,19 @@ class TwoStage:
     first: Stage
     second: Stage
     escalate_below: float
+    added: AnyArray
+    """(labels,) how many texts each was added by; 0 where it was trained."""
 
     def score(self, texts: Sequence[str]) -> tuple[Array, Array, AnyArray]:
         """Return (texts, labels) probabilities, (texts,) in scope, and which texts went to stage two."""
         seen = self.look(texts)
-        probabilities, in_scope = self.first.score(seen.kinds, seen.scope)
+        probabilities, in_scope = self.first.score(seen.kinds, seen.scope, self.added)
         unsure = probabilities.max(axis=1) * in_scope < self.escalate_below
         if unsure.any():
             rows = np.flatnonzero(unsure)
             own = [text for text, asked in zip(texts, unsure, strict=True) if asked]
             evidence, features = self.look_closely(own, Evidence(seen.kinds[rows], seen.scope[rows]))
-            probabilities[rows], in_scope[rows] = self.second.score(evidence, features)
+            probabilities[rows], in_scope[rows] = self.second.score(evidence, features, self.added)
         return probabilities, in_scope, unsure
 
     def look(self, texts: Sequence[str]) -> Evidence:
@@ -138,23 +147,34 @@ class TwoStage:
     def select(self, kept: Sequence[int]) -> TwoStage:
         """Return the same for some of the labels."""
         rows = list(kept)
-        return replace(self, head=self.head[rows], words=self.words.select(rows), space=self.space.select(rows))
+        return replace(
+            self,
+            head=self.head[rows],
+            words=self.words.select(rows),
+            space=self.space.select(rows),
+            added=self.added[rows],
+        )
 
     def extend(self, groups: Sequence[Sequence[str]]) -> TwoStage:
         """Return the same with new labels, each given by texts; none is trained, and the old ones stay as they are."""
         if not groups:
             return self
-        heads = np.stack([unit(self.static.encode(group).mean(axis=0)) for group in groups])
         vectors = [self.encoder.encode(group) for group in groups]
         strange = ~self.space.claimed(vectors)
         space = self.space.extend(vectors)
         return replace(
             self,
-            head=np.concatenate([self.head, heads]),
+            head=extend_head(self.static, self.head, groups),
             outside=self.outside[strange],
             words=self.words.extend(len(groups)),
             space=replace(space, outside=space.outside[strange]),
+            added=np.concatenate([self.added, [len(group) for group in groups]]),
         )
+
+
+def extend_head(static: NgramEncoder, head: Array, groups: Sequence[Sequence[str]]) -> Array:
+    """Return the head of stage one with new labels, each given by texts."""
+    return np.concatenate([head, *(unit(static.encode(group).mean(axis=0))[None] for group in groups)])
 
 
 def first_evidence(

@@ -70,11 +70,11 @@ def fit_stage(held: Held, targets: AnyArray, strangers: Held, prior: AnyArray, w
     near = scope_features(within.evidence @ weights, within.features)
     far = scope_features(strangers.evidence @ weights, strangers.features)
     if len(far) < OUTSIDE_MIN:
-        return Stage(weights, prior_scope(near, 0, near.shape[1]))
+        return Stage(weights, prior_scope(near, 0, near.shape[1]), np.zeros(2, np.float32))
     scope = fit_scope(near, far, prior_inside=PRIOR_INSIDE, strength=SCOPE_STRENGTH)
     level = _level(scope.probability(near), scope.probability(far), wanted)
     shift = float(np.log(level / (1 - level)))
-    return Stage(weights, replace(scope, bias=scope.bias - shift))
+    return Stage(weights, replace(scope, bias=scope.bias - shift), np.zeros(2, np.float32))
 
 
 def choose_escalation(

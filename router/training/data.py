@@ -85,6 +85,8 @@ class RouterData:
 
     labels: tuple[str, ...]
     """Nodes that have rows, by name."""
+    described: tuple[str, ...]
+    """Name and description of each label, as one text."""
     bare: tuple[LabelledNode, ...]
     """Nodes without rows, which only their description speaks for."""
     finer_owners: AnyArray
@@ -149,10 +151,13 @@ def make_data(
         warnings.append(f"{len(unknown)} validation rows of nodes without training rows are left out")
         val = [row for row in val if row.node is None or row.node in labels]
     finer, owners = _finer_classes([*train, *val], labels)
-    described = [LabelledRow(node.text, node.name) for node in nodes if node.name in labels]
-    anchors = [] if any(row.finer is not None for row in (*train, *val)) else described
+    described = {node.name: node.text for node in nodes}
+    anchors = [LabelledRow(node.text, node.name) for node in nodes if node.name in labels]
+    if any(row.finer is not None for row in (*train, *val)):
+        anchors = []
     return RouterData(
         labels,
+        tuple(described[label] for label in labels),
         bare,
         owners,
         _rows(train, labels, finer),

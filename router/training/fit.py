@@ -6,7 +6,7 @@ import platform
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +37,9 @@ from router.training.calibrate import (
 from router.training.data import OUTSIDE, RouterData, Rows
 from router.training.export import export_int8
 from router.training.finetune import FineTuning, Report, finetune
+from router.training.newcomers import Play, fit_lift, play, show
 from router.training.parts import Parts, fit_parts
+from router.training.splits import FOLDS, deal_out, hold_out
 from router.training.static import StaticTraining, distil
 from router.training.torch_encoder import TorchEncoder
 from router.types import Encoder
@@ -47,9 +49,6 @@ ENOUGH_ROWS = 2500
 ENOUGH_EACH = 25
 """Rows, and rows a label in the median, from which the encoder is fine-tuned; with fewer it stays as it is."""
 TRAINED_LAYERS = 2
-FOLDS = 5
-HELD_SHARE = 0.1
-HELD_MAX = 3000
 KIN = 0.1
 """Share of the labels that is hidden together with a row's own, to make a stranger of it."""
 Looks: TypeAlias = tuple[Held, Held]
@@ -73,6 +72,8 @@ class _Fitted:
     targets: AnyArray
     made: Looks
     """In-scope rows as they would look if their node, and its nearest kin, did not exist; of stages one and two."""
+    plays: Sequence[tuple[Play, Play]]
+    """What is seen of held rows while labels play newcomers."""
     details: dict[str, Any]
 
 
@@ -85,7 +86,16 @@ def train_router(data: RouterData, encoder: Path, folder: Path, how: Training, r
         first, second, escalate_below = _calibrate(fitted, how, report)
         parts = fitted.parts
         model = TwoStage(
-            parts.static, parts.head, parts.outside, parts.words, served, parts.space, first, second, escalate_below
+            parts.static,
+            parts.head,
+            parts.outside,
+            parts.words,
+            served,
+            parts.space,
+            first,
+            second,
+            escalate_below,
+            np.zeros(len(data.labels), dtype=np.int64),
         ).extend([[node.text] for node in data.bare])
         labels = (*data.labels, *(node.name for node in data.bare))
         card = _card(data, encoder, how, fitted, model, served, time.perf_counter() - began)
@@ -119,7 +129,7 @@ def _fit_large(
     data: RouterData, encoder: TorchEncoder, start: Any, work: Path, how: Training, report: Report
 ) -> tuple[_Fitted, OnnxEncoder]:
     """Fine-tune on the training rows; the validation rows, or a slice of the training rows, are held out."""
-    train, held = _split(data, how.seed)
+    train, held = hold_out(data, how.seed)
     report(f"running the frozen layers over {len(train) + len(held)} texts")
     inside = held.take(held.inside)
     tokens, held_tokens = encoder.prepare(train.texts), encoder.prepare(inside.texts)
@@ -129,10 +139,12 @@ def _fit_large(
     served = OnnxEncoder(work / ENCODER, max_tokens=encoder.max_tokens)
     parts = fit_parts(train, data.finer_owners, vectors, start, _static(how), tuned.weights, inside, report)
     report(f"calibrating on {len(held)} rows")
+    shown = show(data.described, served.encode(data.described), train, vectors)
     vectors = served.encode(held.texts)
+    plays = [play(parts, shown, held, vectors, how.seed)]
     details = {"epochs": tuned.epochs, "fine_tuned": True}
     seen, whole = _look_apart(parts, held, vectors)
-    return _Fitted(whole, seen, held.targets, _made_strangers(parts, held, vectors), details), served
+    return _Fitted(whole, seen, held.targets, _made_strangers(parts, held, vectors), plays, details), served
 
 
 def _look_apart(parts: Parts, held: Rows, vectors: AnyArray) -> tuple[Looks, Parts]:
@@ -155,34 +167,16 @@ def _look_apart(parts: Parts, held: Rows, vectors: AnyArray) -> tuple[Looks, Par
     return (first.take(back), second.take(back)), parts.know(held, vectors, outside)
 
 
-def _split(data: RouterData, seed: int) -> tuple[Rows, Rows]:
-    """Return in-scope rows to train on, and rows held out; every out-of-scope row is held out."""
-    strangers = data.train.take(~data.train.inside)
-    train = data.train.take(data.train.inside)
-    if len(data.val):
-        return train, data.val.join(strangers)
-    order = np.random.default_rng(seed).permutation(len(train))
-    share = min(HELD_MAX, int(HELD_SHARE * len(train)))
-    counts = np.bincount(train.targets)
-    chosen = np.zeros(len(train), dtype=bool)
-    for row in order:
-        if chosen.sum() >= share:
-            break
-        if counts[train.targets[row]] > 2:
-            chosen[row] = True
-            counts[train.targets[row]] -= 1
-    return train.take(~chosen), train.take(chosen).join(strangers)
-
-
 def _fit_small(data: RouterData, start: Any, served: Encoder, how: Training, report: Report) -> _Fitted:
     """Fit the heads to all rows; what is said of a row for calibration comes from a fit without it."""
     rows = data.train.join(data.val)
-    fold = np.concatenate([_folds(rows, how.seed), np.full(len(data.anchors), -1)])
+    fold = np.concatenate([deal_out(rows, how.seed), np.full(len(data.anchors), -1)])
     rows = rows.join(data.anchors)
     report(f"encoding {len(rows)} texts")
     vectors = served.encode(rows.texts)
+    described = served.encode(data.described)
     outside = np.flatnonzero(~rows.inside)
-    order, seen, made = [], [], []
+    order, seen, made, plays = [], [], [], []
     for number in range(FOLDS):
         kept, own = (fold != number) & rows.inside, np.flatnonzero(fold == number)
         if not len(own):
@@ -193,31 +187,19 @@ def _fit_small(data: RouterData, start: Any, served: Encoder, how: Training, rep
         order.append(own)
         seen.append(parts.look(rows.take(own).texts, vectors[own]))
         made.append(_made_strangers(parts, rows.take(own), vectors[own]))
+        shown = show(data.described, described, rows.take(kept), vectors[kept])
+        plays.append(play(parts, shown, rows.take(own), vectors[own], how.seed))
     report("fitting to all rows")
     inside = rows.inside
     parts = fit_parts(rows.take(inside), data.finer_owners, vectors[inside], start, _static(how), None, None, _silent)
     targets = rows.targets[np.concatenate(order)]
     parts = parts.know(rows, vectors, outside)
-    return _Fitted(parts, _joined(seen), targets, _joined(made), {"epochs": 0, "fine_tuned": False})
+    return _Fitted(parts, _joined(seen), targets, _joined(made), plays, {"epochs": 0, "fine_tuned": False})
 
 
 def _joined(looks: Sequence[Looks]) -> Looks:
     first, second = (join([look[stage] for look in looks]) for stage in (0, 1))
     return first, second
-
-
-def _folds(rows: Rows, seed: int) -> AnyArray:
-    """Return each row's fold, so that every class is spread evenly; the first of a class is never held out."""
-    fold = np.full(len(rows), -1)
-    order = np.random.default_rng(seed).permutation(len(rows))
-    for target in np.unique(rows.targets):
-        own = order[rows.targets[order] == target]
-        own = own if target == OUTSIDE else own[np.argsort(rows.finer[own], kind="stable")]
-        places = (np.arange(len(own)) + target) % FOLDS
-        if target != OUTSIDE:
-            places[0] = -1
-        fold[own] = places
-    return fold
 
 
 def _calibrate(fitted: _Fitted, how: Training, report: Report) -> tuple[Stage, Stage, float]:
@@ -233,7 +215,8 @@ def _calibrate(fitted: _Fitted, how: Training, report: Report) -> tuple[Stage, S
     scored = [probabilities(stage, held) for stage, held in zip(stages, fitted.seen, strict=True)]
     tolerance = TOLERANCE if fitted.details["fine_tuned"] else TOLERANCE_FEW
     asked = choose_escalation(scored[0], scored[1], fitted.targets, how.wanted.escalated, tolerance)
-    return stages[0], stages[1], asked
+    first, second = (replace(s, lift=fit_lift(fitted.plays, s.weights, i)) for i, s in enumerate(stages))
+    return first, second, asked
 
 
 def _made_strangers(parts: Parts, held: Rows, vectors: AnyArray) -> Looks:
@@ -274,6 +257,7 @@ def _card(
         "training": fitted.details,
         "metrics": _metrics(fitted, model),
         "evidence": {"first": model.first.weights.round(4).tolist(), "second": model.second.weights.round(4).tolist()},
+        "lift": {"first": model.first.lift.round(3).tolist(), "second": model.second.lift.round(3).tolist()},
         "versions": {name: version(name) for name in ("numpy", "torch", "sentence-transformers", "onnxruntime")}
         | {"python": platform.python_version()},
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -10,7 +10,7 @@ import numpy as np
 from router.scorers.evidence import spread
 from router.scorers.label_space import FAR, OUTSIDE_MAX, LabelSpace, fit_space
 from router.scorers.static_stage import NgramEncoder
-from router.scorers.two_stage import WordHead, first_evidence, second_evidence
+from router.scorers.two_stage import WordHead, extend_head, first_evidence, second_evidence
 from router.training.calibrate import OUTSIDE_MIN, Held
 from router.training.data import Rows
 from router.training.finetune import Report
@@ -43,6 +43,12 @@ class Parts:
             first.kinds[hidden] = FAR
             first.scope[:, 0] = first.kinds[:, :, 0].max(axis=1)
         return Held(first.kinds, first.scope), Held(*second_evidence(self.space, vectors, first, hidden))
+
+    def extend(self, groups: Sequence[tuple[Sequence[str], Array]]) -> Parts:
+        """Return the same with new labels, each given by texts and their sentence vectors."""
+        texts, vectors = [own for own, _ in groups], [own for _, own in groups]
+        head = extend_head(self.static, self.head, texts)
+        return replace(self, head=head, words=self.words.extend(len(groups)), space=self.space.extend(vectors))
 
     def know(self, rows: Rows, vectors: Array, outside: AnyArray) -> Parts:
         """Return the same, knowing which of the rows fit no label, if those are enough to learn from."""
