@@ -2,8 +2,8 @@
 
     python -m benchmarks.newcomers --data FOLDER [--set clinc150] [--shots 10]
 
-FOLDER holds one folder a data set, as for `benchmarks.router`. Every tenth node by name is left out of training and then
-added; rows of a set without `val` are held out as there. "Without lift" is the same router with what training learned
+FOLDER holds one folder a data set, as for `benchmarks.router`. Every tenth node by name is left out of training and
+then added; the rows measured are those of that benchmark. "Without lift" is the same router with what training learned
 of newcomers taken away.
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def figures(judged: Judged, rows: list[LabelledRow], late: frozenset[str]) -> dict[str, float | None]:
-    """Return shares: of old nodes' rows right and lost to new nodes, of new ones' right and accepted, of strangers' refused."""
+    """Return shares: of old nodes' rows right, and lost to new ones; of new ones' right, and accepted."""
     new_labels = np.isin(judged.labels, list(late))
     new = np.array([row.node in late for row in rows])
     outside = np.array([row.node is None for row in rows])
