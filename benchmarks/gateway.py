@@ -94,33 +94,34 @@ def _start(stack: ExitStack, folder: Path, arguments: argparse.Namespace) -> lis
     """Start the services that the arms need, one after the other, all of them running at the end."""
     wanted = set(arguments.arms)
     upstream: Service = stack.enter_context(services.upstream(folder))
-    arms = [_arm("upstream", upstream, "/v1/chat/completions", "fixed", folder)]
+    arms = [make_arm("upstream", upstream, "/v1/chat/completions", "fixed", folder)]
     if wanted & {"serve noop", "serve hop", "serve pass"}:
         bare: Service = stack.enter_context(services.bare_serve(folder, upstream.port))
-        arms.append(_arm("serve noop", bare, "/noop/", "fixed", folder))
-        arms.append(_arm("serve hop", bare, "/hop/", "fixed", folder))
-        arms.append(_arm("serve pass", bare, "/pass/", "fixed", folder))
+        arms.append(make_arm("serve noop", bare, "/noop/", "fixed", folder))
+        arms.append(make_arm("serve hop", bare, "/hop/", "fixed", folder))
+        arms.append(make_arm("serve pass", bare, "/pass/", "fixed", folder))
     if wanted & {"named", "auto"}:
         traced: Service = stack.enter_context(services.modelyard(folder, "modelyard", upstream.port))
-        arms.append(_arm("named", traced, "/v1/chat/completions", "legal", folder))
-        arms.append(_arm("auto", traced, "/v1/chat/completions", "auto", folder))
+        arms.append(make_arm("named", traced, "/v1/chat/completions", "legal", folder))
+        arms.append(make_arm("auto", traced, "/v1/chat/completions", "auto", folder))
     if "auto untraced" in wanted:
         off = {"MODELYARD_TRACES_PER_S": "0"}
         untraced: Service = stack.enter_context(services.modelyard(folder, "untraced", upstream.port, off))
-        arms.append(_arm("auto untraced", untraced, "/v1/chat/completions", "auto", folder))
+        arms.append(make_arm("auto untraced", untraced, "/v1/chat/completions", "auto", folder))
     if "litellm" in wanted:
         if arguments.litellm:
             proxy: Service = stack.enter_context(services.litellm(folder, arguments.litellm, upstream.port))
             key = {"authorization": f"Bearer {services.LITELLM_KEY}"}
-            arms.append(_arm("litellm", proxy, "/v1/chat/completions", "fixed", folder, key))
+            arms.append(make_arm("litellm", proxy, "/v1/chat/completions", "fixed", folder, key))
         else:
             print("LiteLLM is left out: name its program by --litellm or LITELLM_PROXY")
     return [arm for arm in arms if arm.load.name in wanted]
 
 
-def _arm(
+def make_arm(
     name: str, service: Service, path: str, model: str, folder: Path, headers: dict[str, str] | None = None
 ) -> Arm:
+    """Return an arm that asks a chat completion of `model`."""
     body = {"model": model, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 64}
     return Arm(Load(name, f"http://127.0.0.1:{service.port}{path}", body, headers or {}, folder), service)
 

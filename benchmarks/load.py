@@ -62,6 +62,10 @@ class Load:
         lines = "\n".join(f"wrk.headers[{_lua(k)}] = {_lua(v)}" for k, v in self.headers.items())
         self._script.write_text(_SCRIPT.format(body=_lua(json.dumps(body)), headers=lines))
 
+    def content(self) -> bytes:
+        """Return the body as it goes over the wire."""
+        return json.dumps(self.body).encode()
+
     def run(self, connections: int, seconds: float, processes: list[psutil.Process]) -> Measured:
         """Keep `connections` busy for some seconds; `processes` are those of the service."""
         command = [

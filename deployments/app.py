@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.schema import LoggingConfig
 
 from deployments.api.app import create_app
+from deployments.app_names import GATEWAY
 from deployments.gateway import Gateway
+from deployments.intake import Intake
 from deployments.logs import configure_logging
 from deployments.metrics_port import serve_metrics
 from deployments.node_controller import NodeController
-from deployments.settings import Settings
+from deployments.settings import Settings, haproxy_socket
 
 
 class GatewayReplica:
@@ -22,11 +25,18 @@ class GatewayReplica:
 
     def __init__(self, settings: Settings, controller: Any) -> None:
         configure_logging(settings)
-        self._gateway = Gateway(settings, controller)
+        self._gateway = Gateway(settings, controller, _intake(settings))
         self._metrics = serve_metrics(self._gateway.metrics.registry, settings.metrics_port)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name for "build the app here"
         return create_app(self._gateway, standalone=False)
+
+
+def _intake(settings: Settings) -> Intake:
+    """Return what limits the requests that this replica is given by the HAProxy beside it."""
+    replica = serve.get_replica_context().replica_id
+    server = f"http-{GATEWAY}/SERVE_REPLICA_{GATEWAY}-{replica.deployment_id.name}-{replica.unique_id}"
+    return Intake(haproxy_socket(ray.get_runtime_context().get_node_id()), server, settings.max_requests)
 
 
 def from_args(args: dict[str, Any]) -> Application:

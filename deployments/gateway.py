@@ -14,6 +14,7 @@ from deployments.exploration import make_exploration
 from deployments.feedback import FeedbackLog
 from deployments.function_calling import FunctionCaller
 from deployments.heap import spare_the_collector
+from deployments.intake import Intake
 from deployments.invoke.breaker import CircuitBreaker
 from deployments.invoke.cache import OutputCache, cached
 from deployments.invoke.canary import on_trial
@@ -55,13 +56,14 @@ log = logging.getLogger("modelyard.gateway")
 class Gateway:
     """The parts of one gateway process. `start` opens them, `stop` drains and closes them."""
 
-    def __init__(self, settings: Settings, controller: Any) -> None:
+    def __init__(self, settings: Settings, controller: Any, intake: Intake | None = None) -> None:
         self.settings = settings
         self.kinds = installed_kinds()
         self.store = make_store(settings.store)
         self.registry = Registry(self.store)
         self.security = make_security(settings, self.store)
         self.metrics = Metrics()
+        self.intake = intake or Intake()
         self.snapshot = Snapshot()
         self.ready = False
         self._controller = controller
@@ -167,6 +169,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Open the store and begin to follow the nodes."""
+        self.intake.start()
         await self.store.open()
         self.runs.open()
         self.traffic.open()
@@ -183,6 +186,7 @@ class Gateway:
     async def stop(self) -> None:
         """Let runs in flight finish, then let go of everything."""
         self.ready = False
+        await self.intake.stop()
         for task in (self._watcher, self._flags, self._trials, self._exploring, self._learning, self._retraining):
             if task is not None:
                 task.cancel()

@@ -18,6 +18,7 @@ from deployments.access.principal import NOBODY
 from deployments.access.rules import Rules
 from deployments.access.security import Security
 from deployments.http_errors import bug_response, error_response
+from deployments.intake import Intake
 from deployments.logs import speak_of
 from deployments.settings import Settings
 from graph import telemetry as otel
@@ -66,6 +67,7 @@ class RequestMiddleware:
         app: ASGIApp,
         settings: Settings,
         security: Security,
+        intake: Intake,
         *,
         standalone: bool,
         traces_full: Callable[[], bool] = lambda: False,
@@ -82,6 +84,7 @@ class RequestMiddleware:
         self._standalone = standalone
         self._access, self._quotas = security.access, security.quotas
         self._rules = Rules()
+        self._intake = intake
         self._max_body = settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +103,7 @@ class RequestMiddleware:
             exchange.headers["x-request-id"] = request_id
         scope.setdefault("state", {})["exchange"] = exchange
         finish = _Finish(exchange, send)
+        self._intake.requests += 1
         try:
             try:
                 await self._admit(scope["method"], path.removeprefix(scope.get("root_path", "")), headers, exchange)
@@ -119,6 +123,7 @@ class RequestMiddleware:
             otel.fail(span, error)
             raise
         finally:
+            self._intake.requests -= 1
             self._ended(exchange, scope, finish.status)
 
     def _ended(self, exchange: Exchange, scope: Scope, status: int) -> None:

@@ -157,6 +157,7 @@ class RayHost:
 
             environment |= {
                 "RAY_SERVE_ENABLE_HA_PROXY": "1",
+                "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a line read in Python for each request; we count our own
                 "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
                 "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
                 "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self._folder / "haproxy.cfg"),

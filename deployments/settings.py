@@ -92,6 +92,8 @@ class Settings(BaseModel):
     """Tasks of one run that work at the same time."""
     max_attempts: int = Field(6, ge=1, le=100)
     """Most upstream calls that one request to one node may cause, fallbacks included."""
+    max_requests: int = Field(1000, ge=64)
+    """Most requests that HAProxy gives one gateway at a time; fewer while it is busy. The next waits, then gets 503."""
     max_runs: int = Field(64, ge=1, le=100_000)
     """Runs that one gateway process works on at a time; one more is answered 503 with `Retry-After`."""
     output_cache_entries: int = Field(10_000, ge=0)
@@ -247,6 +249,14 @@ def process_environment(extra: Mapping[str, str]) -> None:
     """Set variables that Ray reads when it is imported and started; what the operator set himself stays."""
     for name, value in extra.items():
         os.environ.setdefault(name, value)
+
+
+def haproxy_socket(ray_node: str) -> Path | None:
+    """Return where the HAProxy that Ray Serve runs on a Ray node takes commands; None if there is none."""
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
+        return None
+    path = Path(os.environ.get("RAY_SERVE_HAPROXY_SOCKET_PATH", "/tmp/haproxy-serve/admin.sock"))  # noqa: S108 - Ray's
+    return path.parent / ray_node / path.name
 
 
 def client_environment() -> tuple[str | None, str | None]:

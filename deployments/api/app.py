@@ -73,6 +73,7 @@ class _GatewayApp(FastAPI):
             IdempotentAnswers(inner, gateway.store),
             gateway.settings,
             gateway.security,
+            gateway.intake,
             standalone=standalone,
             traces_full=gateway.traces_full,
             on_answered=gateway.metrics.answered,

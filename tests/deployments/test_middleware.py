@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.access.security import make_security
+from deployments.intake import Intake
 from deployments.middleware import RequestMiddleware
 from deployments.settings import Settings
 from graph.stores.memory import MemoryStore
@@ -23,7 +24,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 def middleware(app: ASGIApp, standalone: bool = True, **settings: Any) -> RequestMiddleware:
     made = Settings(**settings)
-    return RequestMiddleware(app, made, make_security(made, MemoryStore()), standalone=standalone)
+    return RequestMiddleware(app, made, make_security(made, MemoryStore()), Intake(), standalone=standalone)
 
 
 def client(app: ASGIApp = echo, *, standalone: bool = True, **settings: Any) -> httpx.AsyncClient:

@@ -22,6 +22,8 @@
 {{- if .Values.ray.haproxy }}
 - name: RAY_SERVE_ENABLE_HA_PROXY
   value: "1"
+- name: RAY_SERVE_HAPROXY_METRICS_ENABLED
+  value: "0"
 - name: RAY_SERVE_THROUGHPUT_OPTIMIZED
   value: "1"
 - name: RAY_SERVE_HAPROXY_BINARY_PATH
