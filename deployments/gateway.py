@@ -6,7 +6,10 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from typing import Any
+
+from opentelemetry.trace import Span
 
 from deployments.access.security import make_security
 from deployments.canary_watch import Watch
@@ -38,6 +41,7 @@ from deployments.telemetry import configure_telemetry
 from deployments.traffic import Traffic
 from deployments.trained_planner import make_planner
 from deployments.trained_router import TrainedRouter
+from graph import telemetry as otel
 from graph.executor import ExecutionLimits
 from graph.journal import RunJournal
 from graph.model_graph import ModelGraph
@@ -98,6 +102,8 @@ class Gateway:
             otlp_endpoint=settings.otlp_endpoint,
             sample_ratio=settings.trace_ratio,
             max_traces_per_s=settings.traces_per_s,
+            slow_s=settings.trace_slow_s,
+            keep_errors=settings.trace_errors,
             store_url=settings.store,
             instance_id=f"{socket.gethostname()}-{os.getpid()}",
             edge=True,
@@ -153,7 +159,7 @@ class Gateway:
             ExecutionLimits(settings.max_parallel_tasks, settings.run_total_s),
             settings.max_runs,
             RunSlots(self.store, settings.run_total_s),
-            on_end=lambda status, seconds, trace: self.metrics.ran("plan", status, seconds, trace),
+            on_end=lambda status, seconds, span: self.metrics.ran("plan", status, seconds, otel.ended(span, status)),
             ready=self._settled,
         )
         self.orchestrator.runs = self.runs
@@ -290,6 +296,6 @@ class Gateway:
         """Write the spans that have ended, so that a trace asked for now is whole."""
         await asyncio.to_thread(self._telemetry.flush)
 
-    def traces_full(self) -> bool:
-        """Say whether a trace that begins now would not be recorded."""
-        return self._telemetry.full()
+    def request_span(self, method: str, path: str, headers: Mapping[str, str]) -> Span:
+        """Start the span of a request: recorded, held until it is known how the request ends, or neither."""
+        return self._telemetry.request_span(method, path, headers)

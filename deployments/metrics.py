@@ -20,6 +20,7 @@ from deployments.invoke.breaker import State
 from deployments.invoke.charge import COMPOSED, cost_of
 from deployments.latency import Latencies
 from deployments.snapshot import Snapshot
+from graph.draft import HeldCarrier
 from graph.errors import StreamBroken
 from graph.node import Invoke, close_stream
 from graph.node_span import Observed, model_name, operation_name
@@ -260,6 +261,8 @@ def metered(invoke: Invoke, metrics: Metrics, lookup: Callable[[NodeName], NodeS
             error = "" if isinstance(failure, GeneratorExit) and seen.finish_reason else error_type(failure)
             raise
         finally:
+            if type(trace := call.context.trace) is HeldCarrier and trace.span.asked:
+                trace.span.called(seen, error)
             metrics.called(spec, call, seen, error)
             await close_stream(stream)
 

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from opentelemetry.trace import INVALID_SPAN, Span
 from starlette.datastructures import Headers
@@ -70,16 +70,16 @@ class RequestMiddleware:
         intake: Intake,
         *,
         standalone: bool,
-        traces_full: Callable[[], bool] = lambda: False,
+        start_span: Callable[[str, str, Mapping[str, str]], Span] = otel.request_span,
         on_answered: Callable[[float, float, str], None] = lambda auth, total, trace_id: None,
     ) -> None:
-        """`traces_full` says whether a trace that begins now would not be recorded.
+        """`start_span` starts a request's span, from its method, path and headers.
 
         `on_answered` is told the seconds that each request to models took: to find out who asks, and in all.
         Not `standalone`, the server around us names requests and cancels those whose client left.
         """
         self._app = app
-        self._traces_full = traces_full
+        self._start_span = start_span
         self._on_answered = on_answered
         self._standalone = standalone
         self._access, self._quotas = security.access, security.quotas
@@ -96,7 +96,7 @@ class RequestMiddleware:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.match(given) else uuid.uuid4().hex
         path = scope["path"]
-        span = INVALID_SPAN if path in UNTRACED else self._span(scope["method"], path, headers)
+        span = INVALID_SPAN if path in UNTRACED else self._start_span(scope["method"], path, headers)
         exchange = Exchange(request_id, span, self._standalone)
         speak_of(request_id, exchange.trace_id)
         if self._standalone:
@@ -133,14 +133,9 @@ class RequestMiddleware:
         _name_by_route(span, scope)
         span.end()
         if scope["path"] in ANSWERING:
-            trace_id = "" if otel.skipped(span) else exchange.trace_id
+            trace_id = exchange.trace_id if otel.is_kept(span) else ""
             seconds = time.perf_counter() - exchange.began
             self._on_answered(exchange.timings.get("auth", 0.0) / 1000, seconds, trace_id)
-
-    def _span(self, method: str, path: str, headers: Headers) -> Span:
-        if self._traces_full() and "traceparent" not in headers:
-            return otel.unrecorded_root()
-        return otel.request_span(method, path, headers)
 
     async def _admit(self, method: str, path: str, headers: Headers, exchange: Exchange) -> None:
         """Find out who asks, and raise unless that one may ask this, now."""

@@ -36,6 +36,8 @@ class HostedNode:
             otlp_endpoint=settings.otlp_endpoint,
             sample_ratio=settings.trace_ratio,
             max_traces_per_s=settings.traces_per_s,
+            slow_s=settings.trace_slow_s,
+            keep_errors=settings.trace_errors,
             store_url=settings.store,
             instance_id=self._spec.name,
         )

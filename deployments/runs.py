@@ -48,7 +48,7 @@ class Runs:
         limits: ExecutionLimits,
         max_runs: int,
         slots: RunSlots,
-        on_end: Callable[[str, float, str], None] = lambda status, seconds, trace_id: None,
+        on_end: Callable[[str, float, Span], None] = lambda status, seconds, span: None,
         ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """Work on at most `max_runs` at a time.
@@ -209,9 +209,9 @@ class Runs:
             otel.fail(span, error)
             await self._fail(work, ModelyardError(f"internal error: {type(error).__name__}").to_json())
         finally:
-            span.end()
             if status is not None:
-                self._on_end(status, time.perf_counter() - began, otel.recorded_id(otel.carrier(span)))
+                self._on_end(status, time.perf_counter() - began, span)
+            span.end()
 
     async def _execute(self, work: RunWork, call: Call) -> str | None:
         """Plan and run; return the status, or None if another process has taken the run over."""

@@ -108,8 +108,12 @@ class Settings(BaseModel):
     """How long answers in flight may go on after a signal to stop."""
     trace_ratio: float = Field(1.0, ge=0, le=1)
     """Share of requests that are recorded as traces."""
+    trace_errors: bool = True
+    """Whether failed requests and runs are recorded besides that share."""
+    trace_slow_s: float = Field(10.0, ge=0)
+    """Seconds beyond which requests and runs are recorded besides that share; 0 records none for being slow."""
     traces_per_s: float = Field(20.0, ge=0)
-    """Most traces recorded in a second; the rest have an id but no spans."""
+    """Most traces of that share in a second; the rest have an id, and spans only if they fail or are slow."""
     otlp_endpoint: str | None = None
     """Where spans go (`http://host:4318`); also `OTEL_EXPORTER_OTLP_ENDPOINT`."""
     jaeger_url: str | None = Field(None, pattern=r"^https?://[^\s/]+")

@@ -7,16 +7,21 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from graph.stores.base import StateStore
+from graph.telemetry import KEPT
 
 TRACE_TTL_S: Final = 86_400.0
 MAX_SPANS_PER_TRACE: Final = 10_000
+KEPT_LOG: Final = "kept-traces"
+"""Ids of traces that a gateway kept for their end: nodes write theirs of them."""
+KEPT_MOST: Final = 10_000
+T = TypeVar("T")
 _TIMEOUT_S: Final = 5.0
 _AT_ONCE: Final = 16
 
@@ -66,29 +71,45 @@ class StoreSpanExporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write a batch; raise what the store raises. Called by the batch processor, one call at a time."""
         batches: dict[str, list[bytes]] = defaultdict(list)
+        kept = []
         for span in spans:
             trace_id, record = span_record(span)
             batches[trace_id].append(orjson.dumps(record, default=str))
-        self._wait(self._write(batches))
+            if KEPT in record["attributes"]:
+                kept.append(trace_id.encode())
+        self._wait(self._write(batches, kept))
         return SpanExportResult.SUCCESS
 
-    async def _write(self, batches: Mapping[str, Sequence[bytes]]) -> None:
+    def kept_after(self, after: int) -> list[tuple[int, str]]:
+        """Return the traces that gateways kept since an entry of that log: entry and trace id."""
+        return [(number, raw.decode()) for number, raw in self._wait(self._kept_after(after))]
+
+    async def _kept_after(self, after: int) -> list[tuple[int, bytes]]:
+        return await (await self._opened()).read(KEPT_LOG, after=after)
+
+    async def _opened(self) -> StateStore:
         if self._store is None:
             store = self._make()
             await store.open()
             self._store = store
+        return self._store
+
+    async def _write(self, batches: Mapping[str, Sequence[bytes]], kept: Sequence[bytes]) -> None:
+        store = await self._opened()
+        if kept:
+            await store.append(KEPT_LOG, kept, keep=KEPT_MOST, ttl_s=TRACE_TTL_S)
         logs = list(batches.items())
         # Some at a time: SQLite commits them together, and Redis needs no more connections than that.
         for first in range(0, len(logs), _AT_ONCE):
-            await asyncio.gather(*(self._append(self._store, *log) for log in logs[first : first + _AT_ONCE]))
+            await asyncio.gather(*(self._append(store, *log) for log in logs[first : first + _AT_ONCE]))
 
     async def _append(self, store: StateStore, trace_id: str, items: Sequence[bytes]) -> None:
         await store.append(trace_log(trace_id), items, keep=MAX_SPANS_PER_TRACE, ttl_s=TRACE_TTL_S)
 
-    def _wait(self, work: Coroutine[Any, Any, None]) -> None:
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            future.result(self._timeout_s)
+            return future.result(self._timeout_s)
         except TimeoutError:
             future.cancel()
             raise TimeoutError(f"no answer in {self._timeout_s:g} s") from None

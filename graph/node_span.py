@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from graph import telemetry as otel
+from graph.draft import HELD
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, FinishReason, Message, Modality, Payload, Usage
 
@@ -42,22 +44,44 @@ def node_span(spec: NodeSpec, call: Call, *, parent: otel.Parent = None) -> Span
     over = otel.above(parent if parent is not None else call.context.trace)
     if otel.skipped(over):
         return NonRecordingSpan(over.get_span_context())
+    name, kind, attributes = described(spec, call)
+    return otel.start(name, parent=over, kind=kind, attributes=attributes)
+
+
+def described(spec: NodeSpec, call: Call) -> tuple[str, SpanKind, dict[str, AttributeValue]]:
+    """Return name, kind and attributes of the span of a call to a node."""
     operation = operation_name(spec, call)
     tool = operation == "execute_tool"
-    return otel.start(
+    return (
         f"{operation} {spec.name if tool else model_name(spec)}",
-        parent=over,
-        kind=SpanKind.CLIENT if spec.endpoint and not tool else SpanKind.INTERNAL,
-        attributes=_attributes(spec, call, operation),
+        SpanKind.CLIENT if spec.endpoint and not tool else SpanKind.INTERNAL,
+        _attributes(spec, call, operation),
     )
+
+
+class Holder(Protocol):
+    """Holds spans until it is known whether their trace is kept. An attribute of the tracer provider: `held`."""
+
+    def begin(
+        self, name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue], over: SpanContext | None = None
+    ) -> Span:
+        """Start the first span of a trace in this process."""
+
+
+def holder() -> Holder | None:
+    """Return what holds spans in this process, if something does."""
+    found: Holder | None = getattr(trace.get_tracer_provider(), "held", None)
+    return found
 
 
 def replica_span(spec: NodeSpec, call: Call) -> Span:
     """Start the span of a node's own process, below the caller's: the time the model worked, without the hop."""
     over = otel.span_from(call.context.trace, remote=True)
+    attributes: dict[str, AttributeValue] = {otel.NODE: spec.name}
     if otel.skipped(over):
-        return over
-    return otel.start(f"serve {spec.name}", parent=over, kind=SpanKind.SERVER, attributes={otel.NODE: spec.name})
+        held = holder() if call.context.trace.get("tracestate") == HELD else None
+        return held.begin(f"serve {spec.name}", SpanKind.SERVER, attributes, over.get_span_context()) if held else over
+    return otel.start(f"serve {spec.name}", parent=over, kind=SpanKind.SERVER, attributes=attributes)
 
 
 def _attributes(spec: NodeSpec, call: Call, operation: str) -> dict[str, AttributeValue]:
@@ -142,8 +166,12 @@ class Observed:
 
 def set_result(span: Span, seen: Observed, *, leaf: bool = True) -> None:
     """Record what a stream brought. Tokens only on a leaf, so that a sum over a trace counts each once."""
-    if not span.is_recording():
-        return
+    if span.is_recording():
+        span.set_attributes(result(seen, leaf=leaf))
+
+
+def result(seen: Observed, *, leaf: bool = True) -> dict[str, AttributeValue]:
+    """Return what a stream brought, as attributes."""
     found: dict[str, AttributeValue] = {}
     if seen.model is not None:
         found[otel.RESPONSE_MODEL] = seen.model
@@ -158,7 +186,7 @@ def set_result(span: Span, seen: Observed, *, leaf: bool = True) -> None:
     elif leaf and seen.usage is not None:
         found[otel.INPUT_TOKENS] = seen.usage.prompt_tokens
         found[otel.OUTPUT_TOKENS] = seen.usage.completion_tokens
-    span.set_attributes(found)
+    return found
 
 
 def set_input(span: Span, spec: NodeSpec, call: Call) -> None:

@@ -25,6 +25,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from opentelemetry.trace import TraceState as W3CTraceState
 from opentelemetry.util.types import AttributeValue
 
+from graph.draft import DraftSpan, HeldCarrier
 from graph.errors import ContentRefused, InvalidRequest, ModelyardError, NodeRejected
 
 OPERATION: Final = "gen_ai.operation.name"
@@ -46,6 +47,8 @@ HTTP_METHOD: Final = "http.request.method"
 HTTP_ROUTE: Final = "http.route"
 HTTP_STATUS: Final = "http.response.status_code"
 NODE: Final = "modelyard.node"
+KEPT: Final = "modelyard.trace.kept"
+"""On the first span of a trace that was kept for a reason: `error` or `slow`."""
 NODE_VERSION: Final = "modelyard.node.version"
 ANSWERED_BY: Final = "modelyard.node.answered"
 CACHED: Final = "modelyard.node.cached"
@@ -87,6 +90,8 @@ def tracer() -> trace.Tracer:
 
 def carrier(span: Span | None = None) -> dict[str, str]:
     """Return the W3C trace context (`traceparent`, `tracestate`) of a span, by default of the current one."""
+    if type(span) is DraftSpan:
+        return span.carrier()
     context = (span or trace.get_current_span()).get_span_context()
     if not context.is_valid:
         return {}
@@ -121,19 +126,32 @@ def above(parent: Parent) -> Span:
     """Return the span that a new one would hang from; invalid if it would be a root."""
     if isinstance(parent, Span):
         return parent
+    if type(parent) is HeldCarrier:
+        return parent.span
     return span_from(parent) if parent else trace.get_current_span()
 
 
 def skipped(span: Span) -> bool:
-    """Say whether spans below this one are not recorded."""
+    """Say whether spans below this one are not recorded, nor held."""
+    if type(span) is DraftSpan:
+        return False
     context = span.get_span_context()
     return context.is_valid and not context.trace_flags & TraceFlags.SAMPLED
 
 
 def trace_id(span: Span) -> str:
     """Return the trace id in hex; empty when tracing is off."""
+    if type(span) is DraftSpan:
+        return f"{span.trace_id:032x}"
     context = span.get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else ""
+
+
+def is_kept(span: Span) -> bool:
+    """Say whether a span's trace is recorded, as far as that is known now."""
+    if type(span) is DraftSpan:
+        return span.draft.kept
+    return bool(span.get_span_context().trace_flags & TraceFlags.SAMPLED)
 
 
 def recorded_id(carrier: Mapping[str, str]) -> str:
@@ -151,6 +169,8 @@ def start(
 ) -> Span:
     """Start a span. Whoever starts it ends it, or hands it to `recorded`."""
     over = above(parent)
+    if type(over) is DraftSpan:
+        return over.child(name, kind, attributes)
     if skipped(over):
         return over if not over.is_recording() else NonRecordingSpan(over.get_span_context())
     return tracer().start_span(name, trace.set_span_in_context(over, Context()), kind, attributes)
@@ -229,6 +249,13 @@ def set_http_status(span: Span, status: int) -> None:
     if status >= 500:
         span.set_attribute(ERROR_TYPE, str(status))
         span.set_status(Status(StatusCode.ERROR))
+
+
+def ended(span: Span, status: str) -> str:
+    """Mark the span of a run that failed; return the trace's id if it is recorded."""
+    if status == "failed" and span.is_recording():
+        span.set_status(Status(StatusCode.ERROR))
+    return trace_id(span) if is_kept(span) else ""
 
 
 def error_type(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from opentelemetry.trace import Span
 
 from graph import telemetry as otel
+from graph.draft import DraftSpan
 from graph.errors import StreamBroken
 from graph.node import Invoke, close_stream, closing_stream
 from graph.node_span import Observed, node_span, operation_name, replica_span, set_input, set_output, set_result
@@ -19,12 +20,16 @@ Lookup = Callable[[NodeName], NodeSpec]
 def traced(invoke: Invoke, lookup: Lookup, *, capture_content: bool = False, leaf: bool = True) -> Invoke:
     """Record a span for each call to a node, below the span that the call carries, and pass the new one on.
 
+    Of a trace that is held, the span is ended by whoever meters the call: no generator is added for it.
     Around the attempt at one node each attempt has its span. Around fallbacks as well, say `leaf=False` for the outer
     one: tokens are counted where the model ran. `capture_content` puts prompts and answers into the span.
     """
 
     def run(node: NodeName, call: Call) -> AsyncIterator[Delta]:
-        if otel.skipped(otel.above(call.context.trace)):
+        over = otel.above(call.context.trace)
+        if type(over) is DraftSpan:
+            return invoke(node, call.with_context(trace=over.call((lookup(node), call, node)).carrier()))
+        if otel.skipped(over):
             return invoke(node, call)  # nothing below is recorded: not even a generator is added
         return _recorded(invoke, lookup, node, call, capture_content, leaf)
 

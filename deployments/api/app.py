@@ -75,7 +75,7 @@ class _GatewayApp(FastAPI):
             gateway.security,
             gateway.intake,
             standalone=standalone,
-            traces_full=gateway.traces_full,
+            start_span=gateway.request_span,
             on_answered=gateway.metrics.answered,
         )
 
