@@ -44,6 +44,7 @@ async def two(start: Start, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tu
     for service in (first, second):
         service.gateway._controller = Followed(controller)
         await follow_anew(service)
+    await until(lambda: controller._snapshot.nodes)  # a version that comes before another serves is not on trial
     yield first, second
     for task in list(controller._tasks):
         task.cancel()
