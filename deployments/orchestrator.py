@@ -79,7 +79,7 @@ class Orchestrator:
 
         Raises `NodeNotFound`, `NoNodeFits`, `UnsupportedParameter`, `InvalidPlan`, … before anything runs.
         """
-        self._require_nodes()
+        self.require_nodes()
         functions = self._functions if "tools" in call.params else None
         if model == PLAN and functions is not None:
             return await self._with_functions(functions, call, model, span)
@@ -118,7 +118,7 @@ class Orchestrator:
         began = time.perf_counter()
         route_span = otel.route_span(self._router.strategy, parent=span if span is not None else call.context.trace)
         with otel.recorded(route_span):
-            self._require_nodes()
+            self.require_nodes()
             decision = await self._router.decide(call, self.graph_for(call), excluded=self.excluded(call))
             if self._adjust is not None:
                 decision = await self._adjust(call, decision)
@@ -139,7 +139,7 @@ class Orchestrator:
         began = time.perf_counter()
         span = otel.plan_span(self._planner.name, parent=call.context.trace)
         with otel.recorded(span):
-            self._require_nodes()
+            self.require_nodes()
             graph = self.graph_for(call).without(*self._snapshot().unavailable, *avoid)
             within = call.with_context(trace=otel.carrier(span) or call.context.trace)
             plan = await self._planner.plan(within, graph)
@@ -148,7 +148,7 @@ class Orchestrator:
         self._on_planned(time.perf_counter() - began)
         return plan
 
-    def _require_nodes(self) -> None:
+    def require_nodes(self) -> None:
         """Raise `Overloaded` while this process does not know the nodes: it has just started."""
         if self._snapshot().number == 0:
             raise Overloaded("the gateway is starting and does not know its nodes yet", retry_after=2)

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from graph import errors
 from graph.expressions.syntax import InvalidExpression
+from graph.run import RunResult
 from graph.types import Json
 
 Described: TypeAlias = dict[str, Json]
@@ -21,6 +22,14 @@ _BY_CODE: Mapping[str, type[errors.ModelyardError]] = {
         InvalidExpression,
     )
 }  # fmt: skip
+
+
+def first_error(result: RunResult) -> Described | None:
+    """Return why a run failed as a whole: the first task's error, or why nothing was tried."""
+    bad = [outcome for outcome in result.outcomes if outcome.error and not outcome.unneeded]
+    errors = (outcome.error for outcome in sorted(bad, key=lambda outcome: outcome.status != "failed"))
+    first = next(errors, None) if result.status == "failed" else None
+    return dict(first) if first else None
 
 
 def recall(described: Mapping[str, Json]) -> errors.ModelyardError:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 
+from deployments.patience import patiently
 from graph.journal import RunJournal
 from graph.run import RunEvent
 
@@ -24,9 +26,11 @@ MAX_WAITING = 256
 class EventWriter:
     """Journals the events of one run in order; tokens that come within a moment are written together."""
 
-    def __init__(self, journal: RunJournal, id: str) -> None:
+    def __init__(self, journal: RunJournal, id: str, until: float = 0.0) -> None:
+        """`until` is how long a store that is away is waited for, in seconds since the epoch."""
         self._journal = journal
         self._id = id
+        self._until = until
         self._waiting: list[RunEvent] = []
         self._lock = asyncio.Lock()
         self._flushed = 0.0
@@ -49,7 +53,7 @@ class EventWriter:
             events, self._waiting = self._waiting, []
             try:
                 if events:
-                    await self._journal.append_events(self._id, events)
+                    await patiently(partial(self._journal.append_events, self._id, events), self._until)
             except Exception:
                 self._waiting = events + self._waiting
                 raise

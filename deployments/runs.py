@@ -7,12 +7,14 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
+from functools import partial
 
 from opentelemetry.trace import Span
 
+from deployments.patience import patiently
 from deployments.replanning import MakePlan, plan_rest, prepared
-from deployments.run_errors import Described
-from deployments.run_events import EventWriter
+from deployments.run_errors import Described, first_error
+from deployments.run_feed import feed
 from deployments.run_slots import RunSlots
 from deployments.run_work import RunWork
 from graph import telemetry as otel
@@ -23,7 +25,7 @@ from graph.model_graph import ModelGraph
 from graph.node import Invoke
 from graph.plan import Plan
 from graph.replan import to_avoid, unhandled
-from graph.run import RunEvent, RunResult, RunStatus
+from graph.run import Outcome, RunEvent, RunStatus
 from graph.run_options import RunOptions
 from graph.run_record import new_run_id
 from graph.types import Call, NodeName
@@ -110,7 +112,7 @@ class Runs:
                 await self._journal.accept(id, call, plan, otel.trace_id(span), options)
         finally:
             self._accepting -= 1
-        self._begin(RunWork(id, call, plan, options, otel.carrier(span), None, EventWriter(self._journal, id)))
+        self._begin(RunWork(id, call, plan, options, otel.carrier(span), None, self._journal))
         return id
 
     def _graph_for(self, call: Call) -> ModelGraph:
@@ -146,33 +148,9 @@ class Runs:
         """Return the latest runs: all, or one caller's."""
         return await self._journal.list(limit, caller)
 
-    async def events(self, id: str, after: int = 0) -> AsyncGenerator[tuple[int, RunEvent], None]:
+    def events(self, id: str, after: int = 0) -> AsyncGenerator[tuple[int, RunEvent], None]:
         """Yield a run's events with ids above `after`, and then as they come, until `run.finished`."""
-        while True:
-            # Both are taken before the events are read: whatever is written later wakes this loop again.
-            work = self._works.get(id)
-            news = work.writer.next if work else None
-            ended = await self._journal.status(id) != "running"
-            found = await self._journal.events(id, after)
-            for number, event in found:
-                after = number
-                yield number, event
-                if event.type == "run.finished":
-                    return
-            if not found:
-                if ended and news is None:
-                    async for number, event in self._last(id, after):
-                        yield number, event
-                    return
-                await (news.wait() if news else asyncio.sleep(POLL_S))
-
-    async def _last(self, id: str, after: int) -> AsyncGenerator[tuple[int, RunEvent], None]:
-        """Yield the end of a run whose process died before it wrote that event; nothing if `after` is the event."""
-        before = await self._journal.events(id, max(after - 1, 0))
-        if not before or before[-1][1].type != "run.finished":
-            record = await self._journal.get(id)
-            data = {"status": record.status, "output": record.output, "error": record.error}
-            yield after + 1, RunEvent("run.finished", data)
+        return feed(self._journal, id, after, self._works.get, POLL_S)
 
     def _begin(self, work: RunWork) -> None:
         self._works[work.id] = work
@@ -182,9 +160,8 @@ class Runs:
     def _take_over(self, orphan: Orphan) -> None:
         id, call = orphan.record.id, replace(orphan.call, resets=True)
         log.warning("taking over run %s, whose process died", id)
-        writer = EventWriter(self._journal, id)
         known = (*orphan.record.outcomes, *orphan.record.parts)
-        self._begin(RunWork(id, call, orphan.record.plan, orphan.record.options, {}, known, writer))
+        self._begin(RunWork(id, call, orphan.record.plan, orphan.record.options, {}, known, self._journal))
 
     def _ended(self, work: RunWork) -> None:
         if self._works.get(work.id) is work:
@@ -204,6 +181,9 @@ class Runs:
         except ModelyardError as error:
             otel.fail(span, error)
             await self._fail(work, error.to_json())
+        except ConnectionError as error:  # the store stayed away
+            otel.fail(span, error)
+            await self._fail(work, ModelyardError(str(error)).to_json())
         except Exception as error:  # a boundary: a bug must not leave a run unfinished forever
             log.exception("run %s failed", work.id)
             otel.fail(span, error)
@@ -219,8 +199,8 @@ class Runs:
         if plan is None:
             plan = work.options.apply(await self._make_plan(call, frozenset()))
             self._graph_for(call).check(plan)
-            await self._journal.planned(id, plan)
-        if work.done is None or not await self._journal.events(id):
+            await patiently(partial(self._journal.planned, id, plan), work.until)
+        if work.done is None or not await patiently(partial(self._journal.events, id), work.until):
             await work.writer.write(RunEvent("planned", {"plan": plan.to_json()}))
         done, avoid = work.done, frozenset[NodeName]()
         while True:
@@ -229,12 +209,13 @@ class Runs:
                 self._invoke,
                 graph=self._graph_for(call),
                 request=call,
-                on_event=lambda event: self._observe(id, work.writer, event),
+                on_event=lambda event: self._observe(work, event),
                 limits=self._limits,
                 done=done,
+                on_begin=lambda outcome: self._begins(work, outcome),
             )
             failures = unhandled(plan, result.outcomes) if plan.replan else ()
-            avoid |= to_avoid(plan, failures)
+            avoid |= to_avoid(plan, [*failures, *(o for o in result.outcomes if o.status == "unknown")])
             rest = (
                 await plan_rest(self._make_plan, self._graph_for(call), call, plan, result, avoid) if failures else None
             )
@@ -243,23 +224,32 @@ class Runs:
             # What was paid for outcomes that the new plan has no place for still counts.
             done = tuple({outcome.task: outcome for outcome in (*(done or ()), *result.outcomes)}.values())
             plan = rest
-            await self._journal.planned(id, plan)
+            await patiently(partial(self._journal.planned, id, plan), work.until)
             because = {outcome.task: dict(outcome.error or {}) for outcome in failures}
             await work.writer.write(RunEvent("planned", {"plan": plan.to_json(), "because": because}))
-        return result.status if await self._finish(work, result.status, result.output, _first_error(result)) else None
+        return result.status if await self._finish(work, result.status, result.output, first_error(result)) else None
 
-    async def _observe(self, id: str, writer: EventWriter, event: RunEvent) -> None:
+    async def _begins(self, work: RunWork, outcome: Outcome) -> None:
+        """Note that a task begins which must not be repeated; it never does where the run is another process's."""
+        if work.task is not None and not await patiently(partial(self._journal.begins, work.id, outcome), work.until):
+            log.warning("run %s is another process's now", work.id)
+            work.task.cancel()
+            await asyncio.Event().wait()  # for the end of that task, which ends this one
+
+    async def _observe(self, work: RunWork, event: RunEvent) -> None:
         if event.outcome is not None:  # both at once, for a store writes what comes together in one go
-            await asyncio.gather(self._journal.finished_task(id, event.outcome), writer.write(event))
+            note = partial(self._journal.finished_task, work.id, event.outcome)
+            await asyncio.gather(patiently(note, work.until), work.writer.write(event))
         elif event.type != "run.finished":  # written once the journal says so too
-            await writer.write(event)
+            await work.writer.write(event)
 
     async def _finish(self, work: RunWork, status: RunStatus, output: str, error: Described | None) -> bool:
         """Note the end; False, with nothing written, if the run is no longer this process's."""
         await work.writer.flush()
-        if not await self._journal.finish(work.id, status, output=output, error=error):
+        end = partial(self._journal.finish, work.id, status, output=output, error=error)
+        if not await patiently(end, work.until):
             return False
-        await self._slots.free(work.call.context.caller, work.id)
+        await patiently(partial(self._slots.free, work.call.context.caller, work.id), work.until)
         await work.writer.write(RunEvent("run.finished", {"status": status, "output": output, "error": error}))
         return True
 
@@ -271,14 +261,17 @@ class Runs:
             self._unrecorded[work.id] = error
 
     async def _keep(self) -> None:
+        claims_from = 0.0
         while True:
             try:
                 await self._renew()
-                if self._ready():
+                if self._ready() and time.monotonic() >= claims_from:
                     for orphan in await self._journal.claim_orphans(max(0, self._room())):
                         self._take_over(orphan)
             except Exception:  # a boundary: the store may be away for a while; leases outlive several rounds
                 log.exception("leases could not be renewed")
+                # Others could not renew theirs either: they go first, so that no run is taken from who works on it.
+                claims_from = time.monotonic() + 2 * RENEW_S
             await asyncio.sleep(RENEW_S)
 
     async def _renew(self) -> None:
@@ -290,11 +283,3 @@ class Runs:
         for id, error in list(self._unrecorded.items()):
             await self._journal.finish(id, "failed", output="", error=error)
             del self._unrecorded[id]
-
-
-def _first_error(result: RunResult) -> Described | None:
-    """Return why a run failed as a whole: the first task's error, or why nothing was tried."""
-    bad = [outcome for outcome in result.outcomes if outcome.error and not outcome.unneeded]
-    errors = (outcome.error for outcome in sorted(bad, key=lambda outcome: outcome.status != "failed"))
-    first = next(errors, None) if result.status == "failed" else None
-    return dict(first) if first else None

@@ -16,11 +16,17 @@ from graph.node import Invoke
 from graph.plan import Plan, Task
 from graph.run import EventType, Outcome, RunEvent, RunResult, RunStatus
 from graph.scope import Scope
-from graph.task_run import Surroundings, TaskRun, lost_needs
+from graph.task_run import Surroundings, TaskRun, asked_once, interrupted, lost_needs
 from graph.types import Call
 
 OnEvent: TypeAlias = Callable[[RunEvent], Awaitable[None]]
 """Takes every event. Tasks call it at the same time: what it does before it first waits is done in order."""
+OnBegin: TypeAlias = Callable[[Outcome], Awaitable[None]]
+"""Takes the outcome that a task which must not be repeated has if it is interrupted; asked before the task is."""
+
+
+async def _forgets(_: Outcome) -> None:
+    """Note nothing: for a run that nobody could resume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +47,16 @@ async def execute(
     on_event: OnEvent,
     limits: ExecutionLimits = ExecutionLimits(),  # a frozen value
     done: Sequence[Outcome] | None = None,
+    on_begin: OnBegin = _forgets,
 ) -> RunResult:
     """Run a plan to its end and return every task's outcome. Expected failures become outcomes; only bugs raise.
 
     `done` holds outcomes of an interrupted run, of items and iterations too, and is None for a new one: what ended
-    well is neither run nor reported again. A resumed run begins with an `output.delta` that voids the answer so far,
-    and a `task.started` voids what an interrupted task had said. Cancelling the caller cancels every task.
+    well is neither run nor reported again, and what must not be repeated is not, however it ended. A resumed run
+    begins with an `output.delta` that voids the answer so far, and a `task.started` voids what an interrupted task had
+    said. `on_begin` is asked before what must not be repeated begins. Cancelling the caller cancels every task.
     """
-    return await _Execution(plan, invoke, graph, request, on_event, limits, done).run()
+    return await _Execution(plan, invoke, graph, request, on_event, limits, done, on_begin).run()
 
 
 class _Execution:
@@ -63,6 +71,7 @@ class _Execution:
         on_event: OnEvent,
         limits: ExecutionLimits,
         done: Sequence[Outcome] | None,
+        on_begin: OnBegin,
     ) -> None:
         self._plan, self._on_event = plan, on_event
         deadline = min(request.context.deadline or float("inf"), time.time() + limits.total_s)
@@ -71,8 +80,11 @@ class _Execution:
         self._request = request.with_context(deadline=deadline)
         self._resumed = done is not None
         whole = [outcome for outcome in done or () if outcome.index is None]
-        self._outcomes = {outcome.task: outcome for outcome in whole if outcome.status == "ok" or outcome.unneeded}
+        once = {task.id for task in plan.tasks if asked_once(task, graph)}
+        stands = [o for o in whole if o.status == "ok" or o.unneeded or (o.task in once and o.attempts)]
+        self._outcomes = {outcome.task: outcome for outcome in stands if not outcome.under_way}
         self._kept = frozenset(self._outcomes)
+        self._interrupted = {outcome.task: interrupted(outcome) for outcome in stands if outcome.under_way}
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._composer = Composer(plan, self._emit_output, request.text)
         ledger = Ledger(plan.budget.within(request.context.budget) if plan.budget else request.context.budget)
@@ -90,7 +102,8 @@ class _Execution:
             self._composer.delta,
             frozenset(plan.sinks),
             frozenset(plan.shown),
-            {(o.task, o.index): o for o in done or () if o.index is not None and o.status == "ok"},
+            {(o.task, o.index): o for o in done or () if o.index is not None and (o.status == "ok" or o.task in once)},
+            on_begin,
         )
 
     async def run(self) -> RunResult:
@@ -113,7 +126,7 @@ class _Execution:
     async def _settle(self, task: Task) -> None:
         """Bring one task to its outcome, whatever that is."""
         if task.id not in self._kept:
-            outcome = lost_needs(task, self._outcomes)
+            outcome = self._interrupted.get(task.id) or lost_needs(task, self._outcomes)
             if outcome is None:
                 outcome = await TaskRun(task, self._scope(task.needs), self._around).outcome()
             self._outcomes[task.id] = outcome

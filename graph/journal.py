@@ -106,6 +106,10 @@ class RunJournal:
         await self._append(_outcomes(id), [outcome.to_record()])
         return True
 
+    async def begins(self, id: str, outcome: Outcome) -> bool:
+        """Note what holds of a task if it is interrupted; False if the run is, surely, no longer this owner's."""
+        return await self._renew(id) and await self.finished_task(id, outcome)
+
     async def finish(
         self,
         id: str,
@@ -187,16 +191,26 @@ class RunJournal:
                 break
             if json.loads(lease)["until"] > now:
                 continue
-            mine = self._new_lease()
-            if not await self._store.swap(_LEASES, id, lease, mine):
-                continue
-            orphan = await self._orphan(id)
-            if orphan is None or orphan.record.status != "running":  # its owner died while it began or ended the run
-                await self._store.delete(_LEASES, id)
-                continue
-            self._held[id] = mine
-            claimed.append(orphan)
+            try:
+                orphan = await self._claim(id, lease)
+            except ConnectionError:
+                if not claimed:
+                    raise
+                break  # those are held now, and must not be forgotten because another one could not be read
+            if orphan is not None:
+                claimed.append(orphan)
         return tuple(claimed)
+
+    async def _claim(self, id: str, lease: bytes) -> Orphan | None:
+        mine = self._new_lease()
+        if not await self._store.swap(_LEASES, id, lease, mine):
+            return None
+        orphan = await self._orphan(id)
+        if orphan is None or orphan.record.status != "running":  # its owner died while it began or ended the run
+            await self._store.delete(_LEASES, id)
+            return None
+        self._held[id] = mine
+        return orphan
 
     async def append_events(self, id: str, events: Sequence[RunEvent]) -> int:
         """Add to the run's stream of events; return the id of the last."""

@@ -12,7 +12,8 @@ from graph.types import Json, NodeName, Reply
 UNNEEDED = ("condition_false", "dependency_skipped")
 """Codes of tasks that were skipped as the plan wants it."""
 
-TaskStatus: TypeAlias = Literal["ok", "failed", "skipped"]
+TaskStatus: TypeAlias = Literal["ok", "failed", "skipped", "unknown"]
+"""`unknown`: it must not be repeated, and whether it was done cannot be told."""
 RunStatus: TypeAlias = Literal["running", "ok", "partial", "failed"]
 EventType: TypeAlias = Literal[
     "planned",
@@ -54,6 +55,11 @@ class Outcome:
     def unneeded(self) -> bool:
         """Whether the task was skipped because a condition said so, which is no failure."""
         return self.status == "skipped" and (self.error or {}).get("code") in UNNEEDED
+
+    @property
+    def under_way(self) -> bool:
+        """Whether this only says that a task which must not be repeated has begun."""
+        return self.status == "unknown" and self.ended_at is None
 
     @property
     def whole(self) -> bool:

@@ -181,6 +181,9 @@ class NodeSpec(_Model):
     """`${NAME}` of the environment variable that holds it; a literal key is refused."""
     deterministic: bool = False
     """Whether the same call always gets the same answer: then it is kept and given again without asking the node."""
+    idempotent: bool = True
+    """Whether asking twice does no more than asking once. If not, a call is tried once, and no fallback is asked after
+    it; a task of a run that was interrupted is not repeated but ends as `unknown`."""
     system_prompt: str | None = Field(None, max_length=100_000)
     template: str | None = Field(None, max_length=100_000)
     """Instruction wrapped around the request; `{input}` stands for its text."""

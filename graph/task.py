@@ -63,6 +63,8 @@ class Task:
     """What must hold of the output; the task has failed when it does not."""
     composes: tuple[str, ...] = ()
     """Tasks whose outcomes this one writes an answer from, whether they succeeded or not."""
+    idempotent: bool = True
+    """Whether it may be asked for twice; its node must be idempotent, too."""
     needs: frozenset[str] = field(init=False, compare=False, repr=False)
     """Ids of the tasks that must have ended before this one begins."""
     requires: frozenset[str] = field(init=False, compare=False, repr=False)
@@ -104,4 +106,5 @@ class Task:
             "composes": list(self.composes),
         }
         written = {"id": self.id, "node": self.node, "arguments": to_refs(self.arguments)}
-        return written | {key: value for key, value in more.items() if value}
+        once = {} if self.idempotent else {"idempotent": False}
+        return written | {key: value for key, value in more.items() if value} | once

@@ -13,7 +13,7 @@ from graph.values import Ref, Value, brief, deeper_than, from_refs
 
 MAX_DEPTH = 50
 """Lists and objects inside each other in the arguments of a task."""
-KEYS = ("id", "node", "arguments", "when", "map", "repeat", "expect", "composes")
+KEYS = ("id", "node", "arguments", "when", "map", "repeat", "expect", "composes", "idempotent")
 _T = TypeVar("_T")
 
 
@@ -41,6 +41,7 @@ class TaskForm:
             repeat=self._repeat(item.get("repeat")),
             expect=self._expression("expect", item.get("expect")),
             composes=self._composes(item.get("composes")),
+            idempotent=self._flag("idempotent", item.get("idempotent")),
         )
         if task.map and task.repeat:
             self._wrong("repeat", "stands beside map; a task has one of them: repeat a node of kind plan for each item")
@@ -75,6 +76,11 @@ class TaskForm:
             return value
         self._wrong(name, f"must be a whole number from 1 to {most}; got {brief(value)}")
         return 1
+
+    def _flag(self, name: str, value: Any) -> bool:
+        if value is not None and not isinstance(value, bool):
+            self._wrong(name, f"must be true or false; got {brief(value)}")
+        return value is not False
 
     def _map(self, data: Any) -> Map | None:
         if data is None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graph.binding import bind
 from graph.collect import Gathered
-from graph.errors import DeadlineExceeded, InvalidRequest, ModelyardError
+from graph.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelyardError,
+    NodeUnavailable,
+    NodeUnreachable,
+    StreamBroken,
+)
 from graph.ledger import Ledger
 from graph.model_graph import ModelGraph
 from graph.node import Invoke, closing_stream
@@ -37,8 +44,10 @@ class Surroundings:
     """Tasks that no other needs."""
     shown: frozenset[str]
     """Tasks that the answer shows."""
-    parts: Mapping[tuple[str, int], Outcome] = field(default_factory=dict)
-    """Items and iterations that had ended well before the run was interrupted."""
+    parts: Mapping[tuple[str, int], Outcome]
+    """Items and iterations that are not tried again, from before the run was interrupted."""
+    begin: Callable[[Outcome], Awaitable[None]]
+    """Takes what is known of a task that must not be repeated if it is interrupted now."""
 
 
 class TaskRun:
@@ -48,6 +57,7 @@ class TaskRun:
         self._task = task
         self._scope = scope
         self._around = around
+        self._once = asked_once(task, around.graph)
 
     async def outcome(self) -> Outcome:
         """Run the task. Expected failures are outcomes; only bugs raise."""
@@ -104,9 +114,9 @@ class TaskRun:
 
     async def _part(self, scope: Scope, index: int) -> Outcome:
         known = self._around.parts.get((self._task.id, index))
-        if known is not None:
+        if known is not None and not known.under_way:
             return known
-        outcome = await self._call(scope, index)
+        outcome = interrupted(known) if known is not None else await self._call(scope, index)
         await self._around.emit(RunEvent("task.item", outcome.to_json(), outcome))
         return outcome
 
@@ -162,6 +172,8 @@ class TaskRun:
     async def _attempt(self, scope: Scope, index: int | None) -> Outcome:
         started = await self._start() if index is None else time.time()
         gathered = Gathered(self._task.node)
+        if self._once:
+            await self._around.begin(under_way(self._task, started, index))
         try:
             reply = await self._reply(scope, gathered, index)
             cached, attempts = gathered.cached, 0 if gathered.cached else gathered.attempts
@@ -172,6 +184,8 @@ class TaskRun:
             made = self._expected(made, scope.naming(output=reply.payload))
         except ModelyardError as error:
             made = self._failed(error)
+            if self._once and error.attempts and _in_the_dark(error):
+                made = replace(made, status="unknown")
         return replace(made, started_at=started, ended_at=time.time(), index=index)
 
     def _expected(self, made: Outcome, scope: Scope) -> Outcome:
@@ -187,6 +201,7 @@ class TaskRun:
         call = bind(task, around.graph[task.node], scope, last=task.id in around.last)
         resets = around.request.resets or task.id not in around.shown or index is not None
         call = around.ledger.limit(replace(call, stream=True, resets=resets))
+        call = call.with_context(attempts=1) if self._once else call
         left = self._left()
         try:
             async with asyncio.timeout(left), closing_stream(around.invoke(task.node, call)) as deltas:
@@ -222,6 +237,29 @@ class TaskRun:
             described |= {"message": f"{key}: {error.message}", "param": f"tasks.{self._task.id}.{key}"}
         node = error.node or self._task.node
         return Outcome(self._task.id, node, "failed", None, described, error.attempts if key is None else 0)
+
+
+def asked_once(task: Task, graph: ModelGraph) -> bool:
+    """Say whether a task must not be asked for twice, by itself or by its node."""
+    return not task.idempotent or (task.node in graph and not graph[task.node].idempotent)
+
+
+def under_way(task: Task, started_at: float, index: int | None) -> Outcome:
+    """Return what is known of a task that has begun, should nobody see its end."""
+    error = _described("it was interrupted, must not be repeated, and may have been done", "outcome_unknown")
+    return Outcome(task.id, task.node, "unknown", None, error, 1, started_at=started_at, index=index)
+
+
+def interrupted(outcome: Outcome) -> Outcome:
+    """Return the outcome of a task that was under way in a run that was interrupted."""
+    return replace(outcome, ended_at=time.time())
+
+
+def _in_the_dark(error: ModelyardError) -> bool:
+    """Say whether a call that ended with an error may still have been done: no answer told."""
+    if isinstance(error, NodeUnavailable):
+        return error.status is None
+    return isinstance(error, (NodeUnreachable, StreamBroken, DeadlineExceeded))
 
 
 def skipped(task: Task, code: str, message: str) -> Outcome:

@@ -40,6 +40,10 @@ _TASK: Final[dict[str, Any]] = {
         "repeat": {**_REPEAT, "description": "Run the task until this holds of its output."},
         "expect": {**_EXPRESSION, "description": "The task has failed when this does not hold of its output."},
         "composes": {"type": "array", "items": {"type": "string"}, "description": "Write an answer from these tasks."},
+        "idempotent": {
+            "type": "boolean",
+            "description": "If false it is never asked for twice, after a crash neither.",
+        },
     },
     "required": ["id", "node"],
     "additionalProperties": False,

@@ -59,6 +59,7 @@ async def start_run(body: RunRequest, request: Request) -> Response:
     exchange = exchange_of(request)
     call = preferring(identified(body.to_call(), request), request, body.metadata)
     call = replace(call, resets=True)  # events can say that text is void
+    gateway_of(request).orchestrator.require_nodes()  # before a plan is held against them
     id = await _started(gateway_of(request).runs, call, body.to_plan(), body.to_options(), exchange)
     exchange.headers["x-modelyard-run"] = id
     exchange.headers["location"] = f"/v1/runs/{id}"
@@ -114,7 +115,8 @@ def _require_own(request: Request, id: str, caller: str | None) -> None:
 
 
 def _run(record: RunRecord) -> dict[str, Any]:
-    outcomes = {outcome.task: outcome.to_json() for outcome in record.outcomes}
+    ended = (o for o in record.outcomes if not o.under_way or record.status != "running")
+    outcomes = {outcome.task: outcome.to_json() for outcome in ended}
     order = [task.id for task in record.plan.tasks] if record.plan else []
     replaced = [outcome for task, outcome in outcomes.items() if task not in order]
     return {

@@ -24,6 +24,7 @@ STATE_STYLES = {
     "draining": "magenta",
     "partial": "yellow",
     "skipped": "yellow",
+    "unknown": "yellow",
     "failed": "red",
     "error": "red",
     "removed": "magenta",

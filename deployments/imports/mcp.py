@@ -118,7 +118,7 @@ def _spec(tool: Tool, name: str, server: Server) -> tuple[dict[str, Any], list[s
     }
     hints = tool.annotations
     if hints is None or not (hints.read_only_hint or hints.idempotent_hint):
-        spec["limits"] = {"attempts": 1}  # it may do its work twice when it is asked twice
+        spec["idempotent"] = False
     return spec, notes, output_fields(Schemas(tool.output_schema), tool.output_schema) if tool.output_schema else []
 
 

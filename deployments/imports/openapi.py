@@ -176,7 +176,7 @@ def _spec(
     if api_key:
         spec["api_key"] = api_key
     if operation.method in _ONCE:
-        spec["limits"] = {"attempts": 1}
+        spec["idempotent"] = False
     return spec, output_fields(work.schemas, answer)
 
 

@@ -12,6 +12,7 @@ from deployments.invoke.cascade import Judged, escalating
 from deployments.invoke.fallback import falling_back
 from deployments.invoke.hedge import hedged
 from deployments.invoke.limits import limited
+from deployments.invoke.once import tried_once
 from deployments.invoke.retry import retrying
 from graph.model_graph import ModelGraph
 from graph.node import Invoke
@@ -50,7 +51,7 @@ class Stack:
 
 
 def compose(place: Invoke, policies: Policies) -> Stack:
-    """Return cascade( fallback( trial( observers( bulkhead( breaker( retry( hedge( limits( place ) ) ) ) ) ) ) ) ).
+    """Return once( cascade( fallback( once( trial( observers( bulkhead( breaker( retry( hedge( limits( place ) ) ) … ).
 
     Observers stand inside the fallback, so that each node that was asked has a span of its own, and outside retry,
     so that attempts at one node are one span.
@@ -65,7 +66,7 @@ def compose(place: Invoke, policies: Policies) -> Stack:
         invoke = observe(invoke)
     invoke = policies.on_trial(invoke)
     invoke = falling_back(
-        invoke,
+        tried_once(invoke, lookup),
         policies.graph,
         policies.usable,
         max_attempts=policies.max_attempts,
@@ -83,4 +84,4 @@ def compose(place: Invoke, policies: Policies) -> Stack:
         for part in (policies.breaker, bulkhead, retries, hedges):
             part.forget(node)
 
-    return Stack(invoke, forget)
+    return Stack(tried_once(invoke, lookup), forget)

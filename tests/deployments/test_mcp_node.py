@@ -268,7 +268,7 @@ async def test_every_tool_becomes_a_node_that_runs(imported: Imported) -> None:
     assert (find.arguments["limit"].default, find.arguments["limit"].required) == (5, False)
     assert find.edges.feeds == ("shop_cancel_order", "shop_fail")  # they need its order_id
     assert (cancel.arguments["reason"].enum, cancel.produces) == (("late", "broken"), {"text"})
-    assert (find.limits.attempts > 1, cancel.limits.attempts) == (True, 1)  # it says that it changes nothing
+    assert (find.idempotent, cancel.idempotent) == (True, False)  # it says that it changes nothing
     assert imported.secrets == {"PATH": "bearer token of the MCP server"}
     async with loaded(find) as (node,):
         assert (await ask(node, customer="eve", limit=2)).payload.value == {"order_id": "o-eve", "total": 2}

@@ -12,6 +12,8 @@ from fakes import HANG, FakeInvoke, Step, answer, chat, spec
 from opentelemetry.trace import INVALID_SPAN
 from waiting import until
 
+import deployments.patience
+import deployments.run_work
 import deployments.runs
 from deployments.run_errors import recall
 from deployments.run_slots import RunSlots
@@ -33,9 +35,11 @@ class FlakyStore(MemoryStore):
     """A store that can be away."""
 
     away = False
+    missed = 0
 
     async def append(self, log: str, items: Any, **more: Any) -> int:
         if self.away:
+            self.missed += 1
             raise ConnectionError("the store is away")
         return await super().append(log, items, **more)
 
@@ -334,10 +338,30 @@ async def test_an_owner_that_ends_after_its_lease_is_gone_writes_no_end(store: F
     await other.runs.aclose(1)
 
 
-async def test_an_end_that_could_not_be_written_is_written_when_the_store_is_back(store: FlakyStore) -> None:
+async def test_a_run_waits_for_a_store_that_is_away(store: FlakyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployments.patience, "LOOK_S", 0.01)
     process = Process(store, "p", a=[[0.02, *answer("a")]], b=[answer("b")])
     process.runs.open()
     id = await process.start()
+    await until(lambda: process.invoke.running)
+    store.away = True
+    await until(lambda: store.missed > 3)
+    assert process.ended == [] and process.invoke.asked() == ["a"]
+    store.away = False
+    events = await process.follow(id)
+    assert (events[-1][1].data["status"], text_of(events)) == ("ok", "b")
+    assert [event.type for _, event in events].count("task.finished") == 2
+    await process.runs.aclose(1)
+
+
+async def test_an_end_that_could_not_be_written_is_written_when_the_store_is_back(
+    store: FlakyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployments.patience, "LOOK_S", 0.01)
+    monkeypatch.setattr(deployments.run_work, "STORE_AWAY_S", 0.0)
+    process = Process(store, "p", a=[[0.02, *answer("a")]], b=[answer("b")])
+    process.runs.open()
+    id = await process.start(chat().with_context(deadline=time.time() + 0.1))
     store.away = True
     await until(lambda: process.ended)
     store.away = False

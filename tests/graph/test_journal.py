@@ -325,3 +325,24 @@ async def test_finished_runs_are_forgotten_after_their_time(store: StateStore) -
         await journal.get("done")
     assert [record.id for record in await journal.list()] == ["going"]  # unfinished ones are kept
     assert await store.scan("run-calls") == {"going": await store.get("run-calls", "going")}
+
+
+async def test_orphans_that_were_claimed_are_not_forgotten_when_the_store_goes_away(
+    journal: RunJournal, heir: RunJournal, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id in ("r1", "r2"):
+        await journal.accept(id, CALL, PLAN)
+    clock.now += 16
+    swap, swaps = heir._store.swap, list[str]()
+
+    async def breaks(table: str, key: str, *more: Any, **named: Any) -> bool:
+        swaps.append(key)
+        if len(swaps) == 2:
+            raise ConnectionError("the store is away")
+        return await swap(table, key, *more, **named)
+
+    monkeypatch.setattr(heir._store, "swap", breaks)
+    first = await heir.claim_orphans()
+    assert {orphan.record.id for orphan in first} == heir.held == {swaps[0]}
+    (second,) = await heir.claim_orphans()
+    assert second.record.id == swaps[1]

@@ -1,0 +1,126 @@
+"""A Ray cluster on one machine: a head and two workers, each in a network namespace of its own, that can be killed.
+
+Needs root and `ip` (iproute2). Each node has an address of its own on a bridge, its own processes and temporary folder;
+they share the kernel, the disk and the processors. Ray's own state lies in the store's server (GCS fault tolerance), so
+that a killed head can be started again.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from benchmarks.crash_service import KEY, CrashService, Marked
+
+NET = "10.77.0"
+HOST = f"{NET}.254"
+"""This machine, as the nodes see it."""
+BRIDGE = "mdybr"
+GCS_PORT = 6379
+SERVE_PORT = 8000
+
+
+def _ip(*words: str, check: bool = True) -> None:
+    subprocess.run(["ip", *words], check=check, capture_output=True)
+
+
+def build_bridge() -> None:
+    """Make the bridge, instead of one that was left behind."""
+    _ip("link", "del", BRIDGE, check=False)
+    _ip("link", "add", BRIDGE, "type", "bridge")
+    _ip("addr", "add", f"{HOST}/24", "dev", BRIDGE)
+    _ip("link", "set", BRIDGE, "up")
+
+
+class RayNode(Marked):
+    """One Ray node: a namespace, an address, and what `ray start` starts there."""
+
+    def __init__(self, folder: Path, number: int, *, cpus: float, environment: dict[str, str]) -> None:
+        super().__init__(folder)
+        self.name = f"mdy{number}"
+        self.address = f"{NET}.{number}"
+        self._is_head = number == 1
+        self._cpus = cpus
+        self._environment = environment
+
+    def connect(self) -> None:
+        """Make the namespace, and its cable to the bridge."""
+        _ip("netns", "del", self.name, check=False)
+        _ip("link", "del", f"{self.name}h", check=False)
+        _ip("netns", "add", self.name)
+        _ip("link", "add", f"{self.name}h", "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        _ip("link", "set", f"{self.name}h", "master", BRIDGE, "up")
+        _ip("-n", self.name, "link", "set", "lo", "up")
+        _ip("-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        _ip("-n", self.name, "link", "set", "eth0", "up")
+
+    def inside(self, command: list[str]) -> list[str]:
+        """Return a command that runs on this node."""
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def start(self) -> None:
+        """Start Ray here; the head makes the cluster, the others join it."""
+        ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
+        ray += ["--node-ip-address", self.address, "--num-cpus", f"{self._cpus:g}", "--temp-dir", f"/tmp/{self.name}"]  # noqa: S108
+        ray += ["--object-store-memory", "100000000"]
+        head = ["--head", "--port", str(GCS_PORT), "--include-dashboard", "false"]
+        where = head if self._is_head else ["--address", f"{NET}.1:{GCS_PORT}"]
+        self.spawn(self.name, self.inside([*ray, *where]), self._environment)
+
+    def close(self) -> None:
+        """End everything of it."""
+        self.kill_all()
+        _ip("netns", "del", self.name, check=False)
+
+
+class ClusterService(CrashService):
+    """`modelyard up --address` on a cluster of a head, which has no processors to give, and two workers."""
+
+    def __init__(self, folder: Path, nodes: Path, store: str, replicas: int) -> None:
+        super().__init__(folder, nodes, store, replicas)
+        ray = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_gcs_rpc_server_reconnect_timeout_s": "300"}
+        self._environment |= ray | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": KEY}
+        gcs = {"RAY_REDIS_ADDRESS": store.split("/")[2], "RAY_external_storage_namespace": "modelyard-crashes"}
+        self.head = RayNode(folder, 1, cpus=0, environment=self._environment | gcs)
+        self.workers = [RayNode(folder, number, cpus=3, environment=self._environment) for number in (2, 3)]
+        self.urls = [f"http://{self.head.address}:{SERVE_PORT}"]
+        self._command = self.head.inside(self._command)
+        self._where = ["--port", str(SERVE_PORT), "--host", "0.0.0.0"]  # noqa: S104
+        self._where += ["--address", f"{self.head.address}:{GCS_PORT}"]
+
+    @property
+    def ray_nodes(self) -> list[RayNode]:
+        """The head and the workers."""
+        return [self.head, *self.workers]
+
+    def start_cluster(self) -> None:
+        """Start the Ray nodes, on a bridge that is there."""
+        for node in self.ray_nodes:
+            node.connect()
+            node.start()
+
+    def kill_head(self) -> None:
+        """Kill the head's Ray and what runs beside it: the command that started the service."""
+        self.head.kill_all()
+        super().kill_all()
+
+    def replicas(self) -> Iterator[tuple[psutil.Process, str]]:
+        """Yield the processes of Serve's replicas on all nodes."""
+        for node in self.ray_nodes:
+            yield from node.replicas()
+
+    def places(self) -> dict[str, int]:
+        """Return how many replicas of each deployment run on each Ray node."""
+        return dict(Counter(f"{name} on {node.name}" for node in self.ray_nodes for _, name in node.replicas()))
+
+    def kill_all(self) -> None:
+        """End the service, the cluster and its network."""
+        super().kill_all()
+        for node in self.ray_nodes:
+            node.close()
+        _ip("link", "del", BRIDGE, check=False)
