@@ -18,8 +18,8 @@ from router.types import Array
 from router.vectors import AnyArray, unit
 
 KINDS = ("linear", "nearest", "vote", "centroid", "finer")
-REMEMBERED = 16
-"""Examples of a label that are kept."""
+REMEMBERED, REMEMBERED_ALL = 16, 3000
+"""Examples of a label that are kept at least, if it has them, and of all labels together where they are few."""
 NEIGHBOURS = 10
 SHARPNESS = 20.0
 """How fast a neighbour's vote falls with its cosine; also the scale at which finer classes add up."""
@@ -108,7 +108,7 @@ class LabelSpace:
             return self
         centroids = unit(np.stack([group.mean(axis=0) for group in groups]))
         added = np.arange(self.size, self.size + len(groups))
-        near = [group[spread(len(group), REMEMBERED)] for group in groups]
+        near = [group[spread(len(group), remembered(self.size))] for group in groups]
         return LabelSpace(
             np.concatenate([self.weights, centroids]),
             np.concatenate([self.memory, *near]),
@@ -162,8 +162,8 @@ def fit_space(
     means = np.zeros((labels, vectors.shape[1]), dtype=np.float64)
     np.add.at(means, targets, vectors)
     means /= counts[:, None]
-    ends = np.cumsum(counts)
-    kept = np.concatenate([ends[i] - counts[i] + spread(int(counts[i]), REMEMBERED) for i in range(labels)])
+    ends, most = np.cumsum(counts), remembered(labels)
+    kept = np.concatenate([ends[i] - counts[i] + spread(int(counts[i]), most) for i in range(labels)])
     whiten = _whitening(vectors - means[targets])
     spread_out = _whitening(vectors - vectors.mean(axis=0))
     background = np.concatenate([spread_out, (vectors.mean(axis=0) @ spread_out)[None, :]])
@@ -181,6 +181,11 @@ def fit_space(
         background.astype(np.float32),
         np.zeros((0, vectors.shape[1]), dtype=np.float32),
     )
+
+
+def remembered(labels: int) -> int:
+    """Return how many examples of each of so many labels are kept."""
+    return max(REMEMBERED, REMEMBERED_ALL // labels)
 
 
 def likeness(vectors: Array, outside: Array) -> Array:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from router.scorers.label_space import LabelSpace, fit_space, likeness
+from router.scorers.label_space import REMEMBERED, LabelSpace, fit_space, likeness, remembered
 from router.vectors import unit
 
 
@@ -38,3 +38,11 @@ def test_a_new_label_claims_what_fitted_nothing_before(space: LabelSpace) -> Non
     known = LabelSpace(**{**space.arrays(), "outside": corners[[6, 7]]})
     assert known.claimed([corners[[6]]]).tolist() == [True, False]
     assert known.claimed([]).tolist() == [False, False]
+
+
+def test_few_labels_remember_more_examples_each() -> None:
+    assert remembered(17) == 176 and remembered(1000) == REMEMBERED
+    rng = np.random.default_rng(0)
+    targets = np.repeat(np.arange(3), 40)
+    vectors = unit(rng.normal(size=(120, 8)).astype(np.float32))
+    assert len(fit_space(vectors, targets, np.eye(3, 8, dtype=np.float32)).memory) == 120
