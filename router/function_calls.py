@@ -14,7 +14,7 @@ from graph.plan import Ref, Task, Value, references
 from router.planners.matching import Matcher
 from router.planners.toolset import Output, Parameter, Tool, Toolset
 from router.planners.words import action, spoken
-from router.planners.zero_shot import Drafting, choose
+from router.planners.zero_shot import Drafting, choose, unwrapped
 from router.types import Encoder
 
 FITS = 0.5
@@ -54,6 +54,7 @@ class FunctionPlanner:
 
     def step(self, request: str, done: Sequence[Done] = (), *, required: bool = False) -> Step:
         """Return the next step of a request; where a call is `required`, the best function fits."""
+        request = unwrapped(request)
         parts = self._matcher.parts(request)
         best = max((float(part.scores.max()) for part in parts), default=0.0)
         chosen = choose(self._matcher, parts)
@@ -64,8 +65,7 @@ class FunctionPlanner:
             return Step(fits=bool(done))
         tools = Toolset.of(_informed(tool, done) for tool in self._tools.tools.values())
         drafting = Drafting(tools, request)
-        for part, index in chosen:
-            drafting.add(tools.tools[tools.names[index]], part.text, scores=part)
+        drafting.take(chosen)
         return _next(drafting.draft().tasks, tools, done)
 
 

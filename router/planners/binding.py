@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from graph.plan import Ref, Value
-from router.planners.fitting import fit
+from router.planners.fitting import cast, fit
 from router.planners.toolset import Output, Parameter, Tool
 from router.planners.values import Mention, mentions, runs
 from router.planners.words import spoken, stems
@@ -41,17 +41,27 @@ class Bound:
     missing: tuple[Parameter, ...]
 
 
-def bind(tool: Tool, clause: str, whole: str, earlier: Sequence[Given], *, borrow: bool = True) -> Bound:
+def bind(
+    tool: Tool,
+    clause: str,
+    whole: str,
+    earlier: Sequence[Given],
+    *,
+    borrow: bool = True,
+    values: Mapping[str, Value] | None = None,
+) -> Bound:
     """Bind a tool's parameters.
 
-    The words of the clause come first, then outputs of `earlier` tasks that the clause mentions, then what the `whole`
-    request says about a parameter (where `borrow`). Nothing is invented: what is left is missing.
+    Known `values` stay as they are. The words of the clause come first, then outputs of `earlier` tasks that the
+    clause mentions, then what the `whole` request says about a parameter (where `borrow`). Nothing is invented: what
+    is left is missing.
     """
-    found: dict[str, Value] = literals(tool, clause)
+    found: dict[str, Value] = literals(tool, clause, values=values)
     pointing = _POINTING.search(clause) is not None
     spent: set[Ref] = set()
+    others = [given for given in earlier if pointing or given.tool.name != tool.name]
     for item in tool.parameters:
-        reference = refer(item, clause, earlier, pointing, spent)
+        reference = refer(item, clause, others, pointing, spent)
         if reference is None:
             continue
         score, ref = reference
@@ -68,11 +78,14 @@ def bind(tool: Tool, clause: str, whole: str, earlier: Sequence[Given], *, borro
     return Bound({item.name: found[item.name] for item in tool.parameters if item.name in found}, missing)
 
 
-def literals(tool: Tool, text: str, *, strict: bool = False) -> dict[str, Value]:
+def literals(
+    tool: Tool, text: str, *, strict: bool = False, values: Mapping[str, Value] | None = None
+) -> dict[str, Value]:
     """Give the values that a text names to the parameters that they fit best, each value once."""
-    known = mentions(text)
+    found: dict[str, Value] = dict(values or {})
+    said = {str(value) for value in found.values()}
+    known = [item for item in mentions(text) if str(item.value) not in said]
     lists = [[item.value for item in run] for run in runs(known, text)]
-    found: dict[str, Value] = {}
     pairs = sorted(
         (
             (-score, order, position, item, mention)
@@ -85,7 +98,7 @@ def literals(tool: Tool, text: str, *, strict: bool = False) -> dict[str, Value]
     )
     spent: set[int] = set()
     for item in tool.parameters:
-        if item.choices and (value := _choice(item, text)) is not None:
+        if item.choices and item.name not in found and (value := _choice(item, text)) is not None:
             found[item.name] = value
     for _, _, position, item, mention in pairs:  # the best fits first
         admitted = {str(choice).lower() for choice in item.choices} or None
@@ -100,21 +113,6 @@ def literals(tool: Tool, text: str, *, strict: bool = False) -> dict[str, Value]
     if not strict:
         found |= _topics(tool, text, found)
     return found
-
-
-def cast(item: Parameter, value: Any) -> Value:
-    """Return a value in the parameter's type, where it has one that the value can take."""
-    if item.type == "string" and not isinstance(value, str):
-        return str(value)
-    if item.type in ("integer", "number") and isinstance(value, str):
-        try:
-            number = float(value.replace(",", ""))
-        except ValueError:
-            return value
-        return int(number) if number.is_integer() else number
-    if item.type == "integer" and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def _choice(item: Parameter, text: str) -> Value | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
+from graph.plan import Value
 from router.planners.toolset import Parameter, Tool
 from router.planners.values import Mention
 from router.planners.words import stem, stems
@@ -60,17 +62,28 @@ CONTENT = re.compile(r"(?i)^(?:text|message|content|data|sentence|body|input|wor
 """Names of parameters whose value is quoted or made by another tool, rather than a name said in passing."""
 
 
+TOLD = 0.25
+"""Evidence from which the words around a value say which parameter it is for."""
+
+
 def fit(item: Parameter, mention: Mention, order: int, tool: Tool) -> float:
     """Return how well a mention fits the parameter at this place; below 1 it does not."""
     score = _form(item, mention)
-    if score <= 0 or (mention.kind == "proper" and set(stems(str(mention.value))) <= set(stems(tool.name))):
+    if score <= 0 or (mention.kind in ("proper", "quoted") and set(stems(str(mention.value))) <= set(stems(tool.name))):
         return 0.0
+    told = evidence(item, mention)
+    if mention.spelt and told < TOLD:
+        return 0.0  # it only counts things: "two circles"
+    return score + told + (0.15 if item.required else -0.2) - 0.01 * order
+
+
+def evidence(item: Parameter, mention: Mention) -> float:
+    """Return how much the words around a mention speak for the parameter; below 0 where they speak against it."""
     names = stems(item.name)
     before, after = [stem(word) for word in mention.before], [stem(word) for word in mention.after]
-    score += _near(names, before, after) + _cue(item, mention) + _unit(item, mention)
     described = {word for word in stems(item.description) if word not in names}
-    score += 0.12 * len(described & {*before[-4:], *after[:2]})
-    return score + (0.15 if item.required else -0.2) - 0.01 * order
+    told = 0.12 * len(described & {*before[-4:], *after[:2]})
+    return _near(names, before, after) + _cue(item, mention) + _unit(item, mention) + told
 
 
 def _form(item: Parameter, mention: Mention) -> float:
@@ -130,6 +143,11 @@ def _cue(item: Parameter, mention: Mention) -> float:
     return 0.0
 
 
+def cue_of(item: Parameter, word: str) -> float:
+    """Return how much a preposition before a value speaks for the parameter."""
+    return 0.6 if word in _CUES and re.search(rf"(?i){_CUES[word]}", item.name) else 0.0
+
+
 def _unit(item: Parameter, mention: Mention) -> float:
     if mention.kind != "number":
         return 0.0
@@ -141,3 +159,18 @@ def _unit(item: Parameter, mention: Mention) -> float:
         if unit in _UNITS:
             return 0.7 if re.search(rf"(?i){_UNITS[unit]}", label) else -0.4
     return 0.0
+
+
+def cast(item: Parameter, value: Any) -> Value:
+    """Return a value in the parameter's type, where it has one that the value can take."""
+    if item.type == "string" and not isinstance(value, str):
+        return str(value)
+    if item.type in ("integer", "number") and isinstance(value, str):
+        try:
+            number = float(value.replace(",", ""))
+        except ValueError:
+            return value
+        return int(number) if number.is_integer() else number
+    if item.type == "integer" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

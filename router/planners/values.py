@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 _MONTH = (
@@ -23,8 +23,18 @@ _DAY = (
     r"|(?:next|this|coming)\s+(?:week(?:end)?|month|year|(?:mon|tues|wednes|thurs|fri|satur|sun)day)"
     r"|(?:mon|tues|wednes|thurs|fri|satur|sun)days?)\b"
 )
+_REGIONS = (
+    "Alabama|Alaska|Arizona|Arkansas|California|Colorado|Connecticut|Delaware|Florida|Georgia|Hawaii|Idaho|Illinois|"
+    "Indiana|Iowa|Kansas|Kentucky|Louisiana|Maine|Maryland|Massachusetts|Michigan|Minnesota|Mississippi|Missouri|"
+    "Montana|Nebraska|Nevada|New (?:Hampshire|Jersey|Mexico)|North Carolina|Ohio|Oklahoma|Oregon|Pennsylvania|"
+    "Rhode Island|South Carolina|Tennessee|Texas|Utah|Vermont|Virginia|Wisconsin|USA|England|France|Germany|Italy|"
+    "Spain|Japan|China|India|Canada|Australia"
+)
+_BEHIND = rf"{_REGIONS}|New York|Washington|[A-Z]{{2}}"
+"""What follows the name of a town behind a comma; a list of regions begins with one."""
 _PROPER = (
-    r"[A-Z](?:[\w&'’-]|\.(?=\w))*(?:(?:\s+|,\s+(?=[A-Z][a-z]+(?:\s|[.?!]|$))(?![A-Z][\w ]*,?\s+(?:and|or)\s+[A-Z]))"
+    rf"(?:{_REGIONS})(?=\s*,)|[A-Z](?:[\w&'’-]|\.(?=\w))*(?:(?:\s+|,\s+(?=(?:{_BEHIND})\b)|"
+    r",\s+(?=[A-Z][a-z]+(?:\s|[.?!]|$))(?![A-Z][\w ]*,?\s+(?:and|or)\s+[A-Z]))"
     r"(?:(?:of|de|the|&)\s+(?=[A-Z]))?(?:[A-Z](?:[\w&'’-]|\.(?=\w))*|\d+\b))*"
 )
 _LANGUAGES = (
@@ -43,10 +53,11 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("file", r"(?<![\w/])(?:[\w-]+/)*[\w-]+"
      r"\.(?:jpe?g|png|gif|wav|mp3|mp4|avi|mov|pdf|docx?|txt|csv|xlsx?|json|py|zip|html?)\b"),
     ("path", r"(?<![\w:/])/(?:[\w.-]+/)*[\w.-]+"),
-    ("number", r"(?<![\w.-])[-+]?[$€£¥]?\s?\d[\d,]*(?:\.\d+)?(?:[eE]-?\d+)?(?=%|\b|(?:[a-zA-Z]{1,3})\b)(?![-:/]\d)"),
+    ("number", r"(?<![\w.^-])[-+]?[$€£¥]?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE]-?\d+)?"
+     r"(?=%|\b|(?:[a-zA-Z]{1,3})\b)(?![xyz](?:\b|\^)|[-:/]\d)"),
     ("language", rf"(?:{_LANGUAGES})\b"),
     ("code", r"\b(?=[A-Za-z-]*\d)(?=[\d-]*[A-Za-z])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\b"),
-    ("proper", _PROPER),
+    ("proper", f"(?:{_PROPER})"),
 )  # fmt: skip
 _ALL = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _PATTERNS))
 _QUOTED_ONLY = re.compile(
@@ -80,6 +91,8 @@ class Mention:
     """Words after it, nearest first."""
     unit: str = ""
     """`%` or `$` at a number."""
+    spelt: bool = False
+    """Whether a number is written in letters."""
 
 
 def mentions(text: str) -> list[Mention]:
@@ -87,7 +100,7 @@ def mentions(text: str) -> list[Mention]:
     found = [item for match in _ALL.finditer(text) if (item := _mention(text, match)) is not None]
     taken = [(item.start, item.end) for item in found]
     found += [
-        _made(text, "number", _NUMBER_WORDS[match[0].lower()], match.start(), match.end())
+        replace(_made(text, "number", _NUMBER_WORDS[match[0].lower()], match.start(), match.end()), spelt=True)
         for match in _WORDED.finditer(text)
         if all(match.end() <= start or match.start() >= end for start, end in taken)
     ]
@@ -138,7 +151,9 @@ def _number(text: str, raw: str, start: int, end: int) -> Mention:
     digits = re.sub(r"[^\d.eE+-]", "", raw)
     value = float(digits)
     unit = "$" if re.search(r"[$€£¥]", raw) else ""
-    scale = re.match(r"\s*(thousand|million|billion|k)\b", text[end:], re.IGNORECASE)
+    scale = re.match(
+        r"\s*((?i:thousand|million|billion)|k)\b" if not unit else r"(?i)\s*(thousand|million|billion|k)\b", text[end:]
+    )
     if scale:
         value *= _SCALE[scale[1].lower()]
         end += scale.end()
@@ -159,6 +174,19 @@ def _made(text: str, kind: str, value: Any, start: int, end: int, unit: str = ""
     after = re.findall(r"[\w']+|[,;.](?=\s|$)", text[end : end + 40].lower())[:4]
     stop = next((i for i, word in enumerate(after) if word in ("and", "or", ",", ";", ".", "but")), len(after))
     return Mention(kind, value, start, end, tuple(before), tuple(after[:stop]), unit)
+
+
+def chosen(choices: Sequence[Any], text: str) -> list[Mention]:
+    """Find every place where a text names one of a parameter's choices, the longest first where they overlap."""
+    found: list[Mention] = []
+    for value in sorted(map(str, choices), key=len, reverse=True):
+        if value.isdigit() or value.lower() in ("true", "false") or not value.strip():
+            continue
+        words = re.escape(value).replace("_", r"[\s_-]").replace("\\ ", r"[\s_-]")
+        for match in re.finditer(rf"(?i)(?<!\w){words}s?(?!\w)", text):
+            if all(match.end() <= item.start or match.start() >= item.end for item in found):
+                found.append(_made(text, "choice", value, match.start(), match.end()))
+    return sorted(found, key=lambda item: item.start)
 
 
 def without_values(text: str) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from graph.errors import NoNodeFits
-from graph.plan import Ref, Task
+from graph.plan import Ref, Task, Value
 from router.planners.binding import Bound, Given, bind, identifies, producers
-from router.planners.fan_out import fan_out
+from router.planners.completion import complete
+from router.planners.fan_out import Asked, fan_out
 from router.planners.matching import Matcher, Part
 from router.planners.toolset import Draft, Parameter, Tool, Toolset
 from router.planners.values import mentions
@@ -48,8 +49,7 @@ class ZeroShotPlanner:
         if not chosen:
             raise NoNodeFits("no tool here fits any part of this request")
         drafting = Drafting(self.tools, request)
-        for part, index in chosen:
-            drafting.add(self.tools.tools[self.tools.names[index]], part.text, scores=part)
+        drafting.take(chosen)
         return drafting.draft()
 
     def over(self, request: str, names: Sequence[str]) -> Draft:
@@ -132,6 +132,22 @@ def aligned(parts: Sequence[Part], columns: Sequence[int]) -> list[str]:
     return found[::-1]
 
 
+def completed(tool: Tool, text: str, bound: Bound) -> Bound:
+    """Return what is bound, and what the text still offers for what is missing."""
+    return _with(tool, bound, complete(tool, text, bound.arguments, bound.missing)) if bound.missing else bound
+
+
+def inherited(tool: Tool, bound: Bound, before: Given) -> Bound:
+    """Return what is bound, and what a further call of a tool leaves unsaid because it is as in the one before."""
+    kept = {item.name: before.arguments[item.name] for item in bound.missing if item.name in before.arguments}
+    return _with(tool, bound, bound.arguments | kept)
+
+
+def _with(tool: Tool, bound: Bound, arguments: dict[str, Value]) -> Bound:
+    ordered = {item.name: arguments[item.name] for item in tool.parameters if item.name in arguments}
+    return Bound(ordered, tuple(item for item in bound.missing if item.name not in ordered))
+
+
 @dataclass(slots=True)
 class Drafting:
     """The state of one request on its way to a draft."""
@@ -142,20 +158,49 @@ class Drafting:
     given: list[Given] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
+    def take(self, chosen: Sequence[tuple[Part, int]]) -> None:
+        """Add the calls of all parts.
+
+        A part that lacks what its tool needs is read together with the next one if that asks for the same tool.
+        """
+        waiting = ""
+        for position, (part, index) in enumerate(chosen):
+            tool = self.tools.tools[self.tools.names[index]]
+            text = f"{waiting} {part.text}".strip()
+            more = position + 1 < len(chosen) and chosen[position + 1][1] == index
+            if more and self._lacks(tool, text):
+                waiting = text if text.endswith((".", "?", "!")) else f"{text}."
+                continue
+            waiting = ""
+            self.add(tool, text, part)
+
+    def _lacks(self, tool: Tool, text: str) -> bool:
+        bound = bind(tool, text, text, self.given)
+        return bool(completed(tool, text, bound).missing)
+
     def add(self, tool: Tool, text: str, scores: Part) -> None:
         """Add the calls that a part of the request asks of a tool, and producers of what they lack."""
         calls = fan_out(tool, text)
         for call in calls:
-            bound = bind(tool, call, self.request, self.given, borrow=len(calls) == 1)
+            before = next((given for given in reversed(self.given) if given.tool.name == tool.name), None)
+            bound = self._bound(tool, call, alone=len(calls) == 1)
             depth = 0
             while bound.missing and depth < MAX_CHAIN and self._produce(bound.missing, tool, text, scores):
-                bound = bind(tool, call, self.request, self.given, borrow=len(calls) == 1)
+                bound = self._bound(tool, call, alone=len(calls) == 1)
                 depth += 1
+            bound = completed(tool, call.text, bound)
+            if before is not None:
+                if tool.required and all(isinstance(value, bool) for value in bound.arguments.values()):
+                    continue  # it only says more of the call before
+                bound = inherited(tool, bound, before)
             self._put(tool, text, bound)
+
+    def _bound(self, tool: Tool, call: Asked, *, alone: bool) -> Bound:
+        return bind(tool, call.text, self.request, self.given, borrow=alone, values=call.values)
 
     def append(self, tool: Tool, text: str) -> None:
         """Add one call of a tool with what can be bound."""
-        self._put(tool, text, bind(tool, text, self.request, self.given))
+        self._put(tool, text, completed(tool, text, bind(tool, text, self.request, self.given)))
 
     def _produce(self, missing: Sequence[Parameter], tool: Tool, text: str, scores: Part) -> bool:
         """Put a producer of the first missing input before; say whether there is one."""

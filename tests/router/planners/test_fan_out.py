@@ -1,0 +1,112 @@
+"""How often a text calls one tool, and what each call has."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.planners.completion import complete
+from router.planners.fan_out import fan_out
+from router.planners.siblings import siblings
+from router.planners.toolset import Parameter, Tool
+from router.planners.values import mentions
+
+
+def tool(name: str, **kinds: str) -> Tool:
+    """Build a tool; `!` before a type makes the parameter optional, `|` between words makes them its choices."""
+    return Tool(
+        name,
+        parameters=tuple(
+            Parameter(key, "string", choices=tuple(kind.split("|")))
+            if "|" in kind
+            else Parameter(key, kind.strip("!"), required=not kind.startswith("!"))
+            for key, kind in kinds.items()
+        ),
+    )
+
+
+WEATHER = tool("get_weather", city="string")
+AREA = tool("circle_area", radius="integer")
+LOAN = tool("monthly_payment", loan_amount="integer", interest_rate="number", loan_term="integer")
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "wanted"),
+    [
+        (WEATHER, "Get the weather in Rome, Oslo and Bern", ["Rome", "Oslo", "Bern"]),
+        (WEATHER, "Get the weather in Miami, Florida and Austin, Texas", ["Miami, Florida", "Austin, Texas"]),
+        (WEATHER, "Get the weather in Rome. Then do the same for Oslo and Bern", ["Rome", "Oslo", "Bern"]),
+        (AREA, "The area of two circles, one with a radius of 5 m and another with a radius of 10 m", [5, 10]),
+    ],
+    ids=["list", "towns with their states", "the same for others", "given again"],
+)
+def test_a_parameter_with_several_values_is_several_calls(asked: Tool, text: str, wanted: list[object]) -> None:
+    name = asked.parameters[0].name
+    assert [call.values.get(name) for call in fan_out(asked, text)] == wanted
+
+
+def test_what_is_said_once_is_shared() -> None:
+    text = "The payment of a loan amount of $400,000 at an interest rate of 4% with a loan term of 15, 20 and 30 years"
+    calls = fan_out(LOAN, text)
+    assert [call.values["loan_term"] for call in calls] == [15, 20, 30]
+    assert {"400,000" in call.text for call in calls} == {True}
+
+
+def test_two_lists_are_combined_unless_they_go_together_respectively() -> None:
+    plays = tool("play", artist="string", minutes="integer")
+    text = "Play songs of the artists Abba and Queen for 20 and 15 minutes"
+    assert len(fan_out(plays, text)) == 4
+    assert [tuple(call.values.values()) for call in fan_out(plays, f"{text} respectively")] == [
+        ("Abba", 20),
+        ("Queen", 15),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        (tool("distance", start_city="string", end_city="string"), "The distance between Rome and Oslo"),
+        (tool("weather", city="string", days="integer"), "The weather in New York, USA for the next 3 days"),
+        (tool("solve", a="integer", b="integer", c="integer"), "Solve it where a=2, b=6, and c=5"),
+        (tool("rank", team="array"), "The rank of Barcelona and Milan"),
+        (tool("book", hotel="string", check_in_date="string"), "Book the Ritz from October 15, 2023 on"),
+    ],
+    ids=["siblings", "a place and its country", "letters", "a parameter for the whole list", "a year in a date"],
+)
+def test_values_of_several_parameters_are_one_call(asked: Tool, text: str) -> None:
+    assert len(fan_out(asked, text)) == 1
+
+
+def test_siblings_differ_only_in_their_part() -> None:
+    one, two, other = Parameter("number1", "integer"), Parameter("number2", "integer"), Parameter("limit", "integer")
+    assert siblings(one, two)
+    assert not siblings(one, other)
+
+
+def test_plain_words_after_a_preposition_go_to_a_missing_parameter() -> None:
+    recipe = tool("find_recipe", dish="string")
+    assert complete(recipe, "Find me a recipe for vegetable lasagna.", {}, recipe.required) == {
+        "dish": "vegetable lasagna"
+    }
+
+
+@pytest.mark.parametrize("name", ["user_id", "file_path", "due_date"])
+def test_plain_words_are_no_identifier_file_or_date(name: str) -> None:
+    asked = tool("do_it", **{name: "string"})
+    assert complete(asked, "Please do it for my neighbour", {}, asked.required) == {}
+
+
+def test_a_formula_and_a_choice_are_read_from_the_words() -> None:
+    asked = tool("integrate", function="string", method="trapezoid|simpson")
+    found = complete(asked, "Integrate 3x^2 + 2x - 1 by the trapezoids", {}, asked.required)
+    assert found == {"function": "3x^2 + 2x - 1", "method": "trapezoid"}
+
+
+def test_numbers_in_letters_say_how_many_unless_a_parameter_is_named() -> None:
+    assert complete(AREA, "The area of two circles", {}, AREA.required) == {}
+    guests = tool("book", guests="integer")
+    assert complete(guests, "A table for two guests", {}, guests.required) == {"guests": 2}
+
+
+def test_exponents_and_kelvin_are_no_numbers_of_their_own() -> None:
+    found = mentions("accelerate at 4 m/s^2 at 298K and pay $10k")
+    assert [item.value for item in found if item.kind == "number"] == [4, 298, 10000]
