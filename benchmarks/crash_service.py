@@ -141,9 +141,7 @@ class CrashService(Marked):
     def _await(self, url: str) -> float:
         began = time.monotonic()
         while time.monotonic() < began + START_S:
-            if self._up is not None and self._up.poll() is not None:  # a machine too busy to start it in time
-                super().kill_all()
-                self.start()
+            self.mend()
             try:
                 if httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200:
                     return time.monotonic() - began
@@ -152,6 +150,12 @@ class CrashService(Marked):
             time.sleep(0.3)
         log = (self.folder / "service.log").read_text(errors="replace")
         raise RuntimeError(f"not ready within {START_S:g} s:\n{log[-3000:]}")
+
+    def mend(self) -> None:
+        """Start it again if it ended by itself: a busy machine does not start Ray in the time that Ray gives."""
+        if self._up is not None and self._up.poll() is not None:
+            Marked.kill_all(self)
+            self.start()
 
     def kill_all(self) -> None:
         """Kill every process of the service."""

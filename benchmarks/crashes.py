@@ -34,8 +34,8 @@ from benchmarks.crash_upstream import CrashUpstream
 VICTIMS = {"gateway": 4, "hosted": 4, "store": 3, "service": 1}
 """What is killed, and how often beside the others."""
 WITHOUT_RAY = {"gateway": 4, "store": 3, "service": 1}
-ON_A_CLUSTER = {"gateway": 2, "hosted": 2, "worker": 3, "head": 1}
-"""The same, on a Ray cluster: one worker node with all that runs there, or the head."""
+ON_A_CLUSTER = {"gateway": 2, "hosted": 2, "worker": 3}
+"""The same, on a Ray cluster, with a worker node and all that runs there."""
 PATIENCE_S = 700.0
 """How long the last run may take to end: as long as any may (`run_total_s`), and the time to be taken over."""
 
@@ -78,6 +78,7 @@ class Killer:
             node.kill_all()
             time.sleep(self.dice.uniform(5, 20))
             node.start()
+            node.await_started()
         elif victim == "head" and isinstance(self.service, ClusterService):
             self.service.kill_head()
             time.sleep(self.dice.uniform(1, 5))
@@ -103,7 +104,8 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     crash_kind.install(folder / "kind")
     kind = ClusterService if options.cluster else GatewayService if options.gateway_only else CrashService
     service = kind(folder, nodes, store.url, options.gateways)
-    chances = ON_A_CLUSTER if options.cluster else WITHOUT_RAY if options.gateway_only else VICTIMS
+    on_a_cluster = ON_A_CLUSTER | ({"head": 1} if options.head else {})
+    chances = on_a_cluster if options.cluster else WITHOUT_RAY if options.gateway_only else VICTIMS
     victims = {name: weight for name, weight in chances.items() if name != "store" or store.is_server}
     killer = Killer(service, store, random.Random(options.seed), victims)  # noqa: S311
     try:
@@ -159,6 +161,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--store", choices=("sqlite", "valkey"), default="valkey")
     parser.add_argument("--cluster", action="store_true", help="Three Ray nodes in network namespaces; needs root.")
+    parser.add_argument("--head", action="store_true", help="With --cluster: kill the head as well.")
     parser.add_argument("--gateway-only", action="store_true", help="Gateway processes without Ray: more deaths.")
     parser.add_argument("--gateways", type=int, default=2)
     parser.add_argument("--clients", type=int, default=8)
