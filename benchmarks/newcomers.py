@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.router import RESULTS, _few, _file, _rows
 from deployments.models import resolve_model
 from deployments.settings import Settings
+from router.encoders import CachedEncoder
 from router.evaluation.router_report import Judged, judge
 from router.scorers.trained import TrainedScorer
 from router.training.data import LabelledNode, LabelledRow, make_data, read_nodes
@@ -44,6 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as out:
         trained = train_router(data, encoder, Path(out), Training(), print).scorer
         assert isinstance(trained, TrainedScorer)
+        trained = replace(trained, model=replace(trained.model, encoder=CachedEncoder(trained.model.encoder)))
         old = [row for row in measured if row.node not in late]
         found = {"before": figures(judge(trained, old), old, late)}
         for count in EXAMPLES:
