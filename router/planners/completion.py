@@ -15,10 +15,12 @@ from router.planners.words import stems
 
 LEFT = 0.6
 """Fit from which a value that no parameter took goes to one that is still missing."""
+READ = 4000
+"""Characters of a text that are read."""
 WORTH = 0.4
 """Score from which a plain noun phrase is taken for a parameter."""
 _FORMULA = re.compile(
-    r"(?:\b\w+\s*\(\s*\w+\s*\)\s*=\s*)?(?<![\w.])[-+]?[\w.()]*(?:\s*[-+*/^]{1,2}\s*[-+]?(?:\d[\w.()^]*|\w{1,4}\([^()]*\)|[a-z]\b[\w.()^]*|\([^()]*\)))+"
+    r"(?:\b\w+\s*\(\s*\w+\s*\)\s*=\s*)?(?<![\w.])[-+]?[\w.()]{0,60}(?:\s*[-+*/^]{1,2}\s*[-+]?(?:\d[\w.()^]*|\w{1,4}\([^()]*\)|[a-z]\b[\w.()^]*|\([^()]*\)))+"
 )
 _FORMULAS = re.compile(r"(?i)function|equation|expression|formula|polynomial|integrand")
 _STATED = re.compile(
@@ -28,7 +30,7 @@ _STATED = re.compile(
 
 def complete(tool: Tool, text: str, arguments: Mapping[str, Value], missing: Iterable[Parameter]) -> dict[str, Value]:
     """Return arguments with what the text still offers for missing parameters; what it does not offer stays missing."""
-    found = dict(arguments)
+    found, text = dict(arguments), text[:READ]
     lacking = [item for item in missing if item.name not in found and not identifies(item)]
     said = {str(value).lower() for value in found.values()}
     left = [item for item in mentions(text) if str(item.value).lower() not in said]

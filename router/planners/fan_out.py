@@ -16,6 +16,8 @@ from router.planners.values import Mention, chosen, mentions, runs
 from router.planners.words import STOP, stems
 
 MAX_CALLS = 16
+MAX_LENGTH = 4000
+"""Characters from which a text is material to work on: it is one call."""
 MEANT = 1.0
 """Fit from which a value is taken for a parameter."""
 _BREAK = re.compile(r"(?i)[.;?!,]\s+|\s(?:and|then|while|whereas|as well as|or|versus|vs)\s+")
@@ -51,7 +53,7 @@ def fan_out(tool: Tool, text: str) -> list[Asked]:
     parameter is given again ("a circle of radius 5 and another of radius 10") values go together in order. What is
     said once is shared.
     """
-    columns = _columns(tool, text)
+    columns = _columns(tool, text) if len(text) <= MAX_LENGTH else []
     several = [column for column in columns if len(column.values) > 1]
     if not several:
         return [Asked(text)]

@@ -110,3 +110,10 @@ def test_numbers_in_letters_say_how_many_unless_a_parameter_is_named() -> None:
 def test_exponents_and_kelvin_are_no_numbers_of_their_own() -> None:
     found = mentions("accelerate at 4 m/s^2 at 298K and pay $10k")
     assert [item.value for item in found if item.kind == "number"] == [4, 298, 10000]
+
+
+def test_a_long_passage_is_one_call_and_is_read_in_part() -> None:
+    passage = "the radius of 5 and " * 5000
+    assert [len(call.text) for call in fan_out(AREA, passage)] == [len(passage)]
+    asked = tool("solve", equation="string", topic="string")
+    assert complete(asked, "(" * 50_000, {}, asked.required) == {}
