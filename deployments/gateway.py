@@ -148,9 +148,8 @@ class Gateway:
             adjust=self.exploration.adjust if self.exploration else None,
             functions=FunctionCaller(None if settings.strategy == "keyword" else self.router.encoder),
         )
-        journal = RunJournal(
-            self.store, owner=f"{socket.gethostname()}-{os.getpid()}", retention_s=settings.run_retention_s
-        )
+        owner = f"{socket.gethostname()}-{os.getpid()}"
+        journal = RunJournal(self.store, owner=owner, retention_s=settings.run_retention_s)
         self.runs = Runs(
             journal,
             invoke,
