@@ -12,12 +12,17 @@ from collections.abc import AsyncIterator, Callable
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind
+from prometheus_client import CollectorRegistry, Histogram
 
 from deployments.metrics import Metrics, metered
 from deployments.sampling import make_sampler
+from deployments.tail_sampling import GatewayHeld
 from graph import telemetry as otel
+from graph.draft import DraftSpan
 from graph.node import Invoke
 from graph.spec import NodeSpec
 from graph.tracing import traced
@@ -30,6 +35,10 @@ ROUNDS, CALLS = 5, 5000
 class _Nowhere(SpanExporter):
     def export(self, spans: object) -> SpanExportResult:
         return SpanExportResult.SUCCESS
+
+
+def _held_root() -> DraftSpan:
+    return GatewayHeld(Resource({}), (), slow_s=10, errors=True).begin("POST /x", SpanKind.SERVER, {})
 
 
 async def node(name: str, call: Call) -> AsyncIterator[Delta]:
@@ -81,6 +90,7 @@ async def main() -> None:
     show("+ metered", await per_call(metered(node, metrics, lookup), off) - bare)
     both = metered(traced(node, lookup), metrics, lookup)
     show("+ traced and metered, not recording", await per_call(both, off) - bare)
+    show("+ traced and metered, held", await per_call(both, call.with_context(trace=otel.carrier(_held_root()))) - bare)
     show("+ traced and metered, recording", await per_call(both, on) - bare)
 
     unsampled = otel.span_from(off.context.trace)
@@ -96,7 +106,9 @@ async def main() -> None:
     show("carrier read", timed(lambda: otel.span_from(on.context.trace)))
 
     route = metrics.route.labels("embedding")
-    show("one value recorded: prometheus_client", timed(lambda: route.observe(0.002)))
+    show("one value recorded: modelyard", timed(lambda: route.observe(0.002)))
+    own = Histogram("route_seconds", "x", ("strategy",), registry=CollectorRegistry()).labels("embedding")
+    show("one value recorded: prometheus_client", timed(lambda: own.observe(0.002)))
     meter = MeterProvider(metric_readers=[InMemoryMetricReader()], shutdown_on_exit=False).get_meter("bench")
     histogram = meter.create_histogram("modelyard.route.duration", "s")
     show("one value recorded: OpenTelemetry SDK", timed(lambda: histogram.record(0.002, {"strategy": "embedding"})))

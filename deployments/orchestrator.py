@@ -130,7 +130,7 @@ class Orchestrator:
                     out_of_scope=decision.out_of_scope,
                     candidates=[candidate.node for candidate in decision.candidates[:10]],
                 )
-        self._on_routed(decision, time.perf_counter() - began, otel.recorded_id(otel.carrier(route_span)))
+        self._on_routed(decision, time.perf_counter() - began, otel.kept_id(route_span))
         self._on_decided(call, decision)
         return decision
 

@@ -93,7 +93,8 @@ class GatewayHeld(Held):
         if span.kind is not SpanKind.SERVER and not span.name.startswith(_ENTRIES):
             return None
         failed = span.status is not None and span.status.status_code is StatusCode.ERROR
-        if self._errors and failed and span.attributes.get(otel.ERROR_TYPE) not in _NO_ERROR:
+        late = span.attributes.get(otel.HTTP_STATUS) == 408  # no fault of the service's, and worth a look
+        if self._errors and (late or (failed and span.attributes.get(otel.ERROR_TYPE) not in _NO_ERROR)):
             return "error"
         return "slow" if self._slow_ns and span.end_ns - span.start_ns > self._slow_ns else None
 

@@ -154,6 +154,11 @@ def is_kept(span: Span) -> bool:
     return bool(span.get_span_context().trace_flags & TraceFlags.SAMPLED)
 
 
+def kept_id(span: Span) -> str:
+    """Return the id of a span's trace if that is recorded; empty otherwise."""
+    return trace_id(span) if is_kept(span) else ""
+
+
 def recorded_id(carrier: Mapping[str, str]) -> str:
     """Return the trace id that a carrier names, if that trace is recorded; empty otherwise."""
     parent = carrier.get("traceparent", "")
@@ -255,7 +260,7 @@ def ended(span: Span, status: str) -> str:
     """Mark the span of a run that failed; return the trace's id if it is recorded."""
     if status == "failed" and span.is_recording():
         span.set_status(Status(StatusCode.ERROR))
-    return trace_id(span) if is_kept(span) else ""
+    return kept_id(span)
 
 
 def error_type(error: BaseException) -> str:

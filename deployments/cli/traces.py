@@ -16,7 +16,9 @@ from deployments.cli.session import connect
 
 BAR_WIDTH = 32
 SHOWN_ATTRIBUTES = (
+    "modelyard.trace.kept",
     "modelyard.node",
+    "modelyard.node.version",
     "modelyard.route.probability",
     "gen_ai.request.model",
     "gen_ai.usage.input_tokens",

@@ -127,6 +127,16 @@ async def test_a_run_that_fails_after_its_request_was_answered_is_kept_from_the_
     assert [child.name for child in spans["invoke_workflow plan"].children] == ["chat law"]
 
 
+async def test_a_deadline_of_the_callers_that_passed_is_kept_and_a_wrong_request_is_not(
+    telemetry: Telemetry, url: str
+) -> None:
+    roots = [telemetry.request_span("GET", "/x", {}) for _ in range(2)]
+    for root, status in zip(roots, (408, 400), strict=True):
+        otel.set_http_status(root, status)
+        root.end()
+    assert [otel.is_kept(root) for root in roots] == [True, False]
+
+
 async def test_it_hangs_below_the_clients_span_which_was_not_sampled(telemetry: Telemetry, url: str) -> None:
     root = telemetry.request_span("GET", "/x", {"traceparent": UNSAMPLED})
     otel.set_http_status(root, 500)
