@@ -53,7 +53,7 @@ class Watch:
     def __init__(
         self, rollouts: Rollouts, store: StateStore, on_verdict: Callable[[NodeName, Verdict], None] = lambda *_: None
     ) -> None:
-        self._rollouts = rollouts
+        self.rollouts = rollouts
         self._store = store
         self._on_verdict = on_verdict
         self._asked: OrderedDict[str, _Asked | None] = OrderedDict()
@@ -107,7 +107,7 @@ class Watch:
         for (node, version), (tally, flips) in list(self._unwritten.items()):
             del self._unwritten[node, version]
             try:
-                await self._rollouts.add(node, version, tally, flips)
+                await self.rollouts.add(node, version, tally, flips)
             except BaseException:
                 for flip in (None, *flips):
                     self._add(node, version, Tally() if flip else tally, flip)

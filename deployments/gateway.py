@@ -85,8 +85,7 @@ class Gateway:
         self.feedback = FeedbackLog(self.store, self.traffic, rated=rows is not None)
         self.quality = QualityLearning(rows, self.router, self.feedback, self.store) if rows is not None else None
         self.exploration = make_exploration(settings, self.router, self.traffic, self.store)
-        self.rollouts = Rollouts(self.store)
-        self.canary_watch = Watch(self.rollouts, self.store, self.metrics.tried)
+        self.canary_watch = Watch(Rollouts(self.store), self.store, self.metrics.tried)
         self._trials: asyncio.Task[None] | None = None
         self.router_versions = RouterVersions(self.store)
         self._registering = asyncio.Lock()
@@ -94,8 +93,8 @@ class Gateway:
         self._flags: asyncio.Task[None] | None = None
         self._exploring: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
-        folder = settings.router_artifact
-        self._trained = TrainedRouter(folder, self.router, self._refit) if folder is not None else None
+        trained = settings.router_artifact
+        self._trained = TrainedRouter(trained, self.router, self._refit) if trained else None
         self._retraining: asyncio.Task[None] | None = None
         self._telemetry = configure_telemetry(
             service_name="modelyard",
@@ -296,5 +295,5 @@ class Gateway:
         await asyncio.to_thread(self._telemetry.flush)
 
     def request_span(self, method: str, path: str, headers: Mapping[str, str]) -> Span:
-        """Start the span of a request: recorded, held until it is known how the request ends, or neither."""
+        """Start the span of a request, as `Telemetry.request_span` does."""
         return self._telemetry.request_span(method, path, headers)

@@ -118,7 +118,7 @@ async def promote(name: str, request: Request) -> Response:
     if name not in gateway.snapshot.nodes:
         raise NodeNotFound(f"no node is called {name!r}", param="name", node=name)
     version = gateway.snapshot.nodes[name].version
-    await gateway.rollouts.promote(name, version, by=author_of(request))
+    await gateway.canary_watch.rollouts.promote(name, version, by=author_of(request))
     await gateway.look()
     return JSONResponse({"name": name, "version": version, "state": "loading"})
 
@@ -158,7 +158,7 @@ async def _rollout(gateway: Gateway, name: NodeName, *, flips: bool = False) -> 
     canary = gateway.snapshot.nodes[name].canary
     if canary is None:
         return {}
-    tally, last = await gateway.rollouts.seen(name, canary.version)
+    tally, last = await gateway.canary_watch.rollouts.seen(name, canary.version)
     found = {"version": canary.version, "share": canary.share} | tally.to_json()
     return {"rollout": found | ({"last_flips": last} if flips else {})}
 
