@@ -222,18 +222,19 @@ class NodeController:
             self._failed[app] = error
         return False
 
-    async def _recover(
-        self, name: NodeName, apps: Mapping[str, ApplicationStatus], *, without: int | None = None
-    ) -> None:
+    async def _recover(self, name: NodeName, apps: Mapping[str, ApplicationStatus], *, without: int | None) -> None:
         """Find what serves a node when this controller was restarted and forgot; not the version that is on trial."""
         for version in await self._registry.history(name):
             app = node_app(name, version.version)
-            if version.spec is None or version.version == without or apps.get(app) is not ApplicationStatus.RUNNING:
+            found, state = app not in self._deployed, apps.get(app)
+            # One that lost replicas with their machine is deploying again, and those that are left serve.
+            alive = state in _ALIVE or (found and state is ApplicationStatus.DEPLOYING)
+            if version.spec is None or version.version == without or not alive:
                 continue
             try:
                 serves = await load_error(app) is None
             except TimeoutError:
-                serves = app not in self._deployed  # one that served before is busy with calls
+                serves = found and state in _ALIVE  # one that served before is busy with calls
             except Exception as error:  # a boundary: whatever is wrong with this version, another one may serve
                 log.info("node %s version %d: %s", name, version.version, reason(error))
                 serves = False

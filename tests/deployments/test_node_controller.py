@@ -212,17 +212,29 @@ async def test_a_removal_that_goes_wrong_is_tried_again(begin: Begin, serve: Fak
     assert serve.refused == []
 
 
-async def test_a_restarted_controller_finds_what_serves_even_where_it_is_busy(begin: Begin, serve: FakeServe) -> None:
+@pytest.mark.parametrize(
+    ("state", "said", "shows"),
+    [
+        ("RUNNING", "silence", "ready"),
+        ("UNHEALTHY", "silence", "ready"),
+        ("DEPLOYING", None, "ready"),  # some replicas are left
+        ("DEPLOYING", "silence", "loading"),
+    ],
+)
+async def test_a_restarted_controller_finds_what_serves_even_where_it_is_busy(
+    begin: Begin, serve: FakeServe, state: str, said: str | None, shows: str
+) -> None:
     first = begin()
     await put(first, "a")
     await put(first, "b")
     await shown(first, lambda nodes: is_ready(nodes, "a") and is_ready(nodes, "b"))
     await stop(first)
-    serve.said["node-a-v1"] = "silence"
+    serve.apps["node-a-v1"] = ApplicationStatus[state]
+    serve.said["node-a-v1"] = said
     second = begin()
     await second.look()
     nodes = await shown(second, lambda nodes: len(nodes) == 2)
-    assert [nodes[name].state for name in "ab"] == ["ready", "ready"]
+    assert [nodes[name].state for name in "ab"] == [shows, "ready"]
 
 
 async def test_files_that_are_watched_are_registered_before_anything_is_shown(
