@@ -95,7 +95,8 @@ def _array(item: Parameter, tool: Tool, text: str, taken: list[tuple[int, int]])
     if left:
         taken.append((left[0].start, left[0].end))
         return [left[0].value]
-    return None
+    one = _phrase(item, tool, text, taken)
+    return None if one is None else [one]
 
 
 def _phrase(item: Parameter, tool: Tool, text: str, taken: list[tuple[int, int]]) -> str | None:

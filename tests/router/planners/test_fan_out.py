@@ -89,6 +89,11 @@ def test_plain_words_after_a_preposition_go_to_a_missing_parameter() -> None:
     }
 
 
+def test_a_parameter_for_a_list_takes_one_plain_phrase() -> None:
+    lawyers = tool("find_lawyer", specialty="array")
+    assert complete(lawyers, "A lawyer for family law", {}, lawyers.required) == {"specialty": ["family law"]}
+
+
 @pytest.mark.parametrize("name", ["user_id", "file_path", "due_date"])
 def test_plain_words_are_no_identifier_file_or_date(name: str) -> None:
     asked = tool("do_it", **{name: "string"})
