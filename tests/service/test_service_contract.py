@@ -17,7 +17,7 @@ def test_no_request_that_the_document_allows_breaks_the_service(light, tmp_path)
         *("--checks", "not_a_server_error,content_type_conformance"),
         *("--phases", "examples,coverage,fuzzing", "--max-examples", "5", "--seed", "1"),
         *("--request-timeout", "30", "--generation-database", "none", "--no-color", "--continue-on-failure"),
-        *("--max-time", "60", "--no-shrink", "--suppress-health-check", "all"),
+        *("--max-time", "25", "--no-shrink", "--suppress-health-check", "all"),
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
