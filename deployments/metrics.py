@@ -256,7 +256,7 @@ def metered(invoke: Invoke, metrics: Metrics, lookup: Callable[[NodeName], NodeS
                 seen.add(delta)
                 yield delta
             error = "" if seen.finish_reason else StreamBroken.code
-        except BaseException as failure:
+        except BaseException as failure:  # raised again: a cancelled call is counted as one
             # A caller that leaves after the last delta has its whole answer.
             error = "" if isinstance(failure, GeneratorExit) and seen.finish_reason else error_type(failure)
             raise

@@ -134,7 +134,7 @@ class RequestMiddleware:
             if finish.status:
                 raise
             await bug_response(error)(scope, receive, finish)
-        except BaseException as error:
+        except BaseException as error:  # raised again: the span must know of a cancelled request, too
             otel.fail(span, error)
             raise
         finally:

@@ -100,8 +100,8 @@ class NodeController:
         self._started = True
         try:
             await self._store.open()
-        except BaseException:
-            self._started = False  # the store is away, or the caller gave up: the next health check tries again
+        except BaseException:  # raised again: the store is away, or nobody waits; the next look tries again
+            self._started = False
             raise
         self._tasks.add(asyncio.create_task(self._loop()))
 

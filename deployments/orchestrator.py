@@ -20,7 +20,7 @@ from graph.journal import RunRecord
 from graph.model_graph import ModelGraph
 from graph.node import Invoke, KindRegistry
 from graph.plan import Plan
-from graph.types import Call, Delta, Message, NodeName, Usage
+from graph.types import Call, Delta, Message, NodeName, Operation, Usage
 from router.planners.single import SinglePlanner
 from router.router import Router
 from router.types import Decision, Planner
@@ -167,8 +167,8 @@ class Orchestrator:
             self._excluded[key] = self._excluded_for(snapshot, *key)
         return self._excluded[key]
 
-    def _excluded_for(self, snapshot: Snapshot, operation: str, params: frozenset[str]) -> dict[NodeName, str]:
-        like = Call(params=dict.fromkeys(params), operation=operation)  # type: ignore[arg-type]
+    def _excluded_for(self, snapshot: Snapshot, operation: Operation, params: frozenset[str]) -> dict[NodeName, str]:
+        like = Call(params=dict.fromkeys(params), operation=operation)
         # A kind decides for all its nodes, of which there may be very many.
         of_each = {spec.kind: spec for spec in snapshot.graph}
         lacking = {kind: why for kind, spec in of_each.items() if (why := capabilities(self._kinds, spec, like))}
@@ -206,7 +206,7 @@ class Orchestrator:
 
     async def _run_deltas(self, run: str, resets: bool) -> AsyncIterator[Delta]:
         """Follow a run as if it were one node's answer; leaving it cancels the run."""
-        assert self.runs is not None  # noqa: S101
+        assert self.runs is not None  # noqa: S101  # set before the gateway serves
         finished = False
         sent = False
         try:

@@ -54,7 +54,7 @@ class EventWriter:
             try:
                 if events:
                     await patiently(partial(self._journal.append_events, self._id, events), self._until)
-            except Exception:
+            except Exception:  # raised again: what could not be written goes with the next attempt
                 self._waiting = events + self._waiting
                 raise
             self._flushed = time.monotonic()

@@ -38,7 +38,7 @@ class RunSlots:
         await self.take(caller, run)
         try:
             yield
-        except BaseException:
+        except BaseException:  # raised again: also when the caller leaves, the place is free
             await self.free(caller, run)
             raise
 

@@ -108,7 +108,7 @@ class Answer:
     def __init__(self, response: httpx.Response, node: str) -> None:
         self._response = response
         self._node = node
-        self._body: httpx.AsyncByteStream = response.stream  # type: ignore[assignment]
+        self._body: httpx.AsyncByteStream = response.stream  # type: ignore[assignment]  # the transport is async
         raw = self._body.__aiter__()
         # Looked for by hand: httpx takes longer to look up a header than to make the request.
         encoding = next((v for name, v in response.headers.raw if name.lower() == b"content-encoding"), b"identity")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from graph.errors import InvalidSpec, Problem
 from graph.node import KindRegistry
+from graph.plain_yaml import PlainLoader, SafeLoader
 from graph.spec import SECRET, Argument, NodeSpec
 
 MAX_BYTES = 1_000_000
@@ -98,7 +99,7 @@ def parse_documents(data: bytes, where: str) -> tuple[list[tuple[str, Any]], lis
 
 def _check_events(text: str) -> None:
     depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=_SafeLoader)):
+    for count, event in enumerate(yaml.parse(text, Loader=SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
             raise ValueError(f"{_line(event)}aliases (*{event.anchor}) are not allowed")
         if isinstance(event, yaml.CollectionStartEvent):
@@ -115,21 +116,13 @@ def _line(event: yaml.Event) -> str:
     return f"line {event.start_mark.line + 1}: " if event.start_mark else ""
 
 
-# The parser written in C, where PyYAML has it: the other one takes seconds for what a document may hold.
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _StrictLoader(_SafeLoader):  # type: ignore[misc]
-    """A safe loader of what JSON can say: dates stay text, other types and a key written twice are refused."""
+class _StrictLoader(PlainLoader):
+    """A safe loader of what JSON can say: other types and a key written twice are refused."""
 
     yaml_constructors = {  # noqa: RUF012 - PyYAML's own way to declare them
         tag: constructor
         for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
         if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
-    }
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
@@ -142,7 +135,7 @@ def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, 
         if key in seen:
             raise ValueError(f"line {key_node.start_mark.line + 1}: key {key!r} is written twice")
         seen.add(key)
-    return loader.construct_mapping(node, deep=True)  # type: ignore[no-any-return]
+    return loader.construct_mapping(node, deep=True)
 
 
 def _short_number(loader: _StrictLoader, node: yaml.ScalarNode) -> int | float:

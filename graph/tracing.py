@@ -55,7 +55,7 @@ async def _recorded(
             yield delta
         if seen.finish_reason is None:
             otel.fail(span, StreamBroken("the answer was cut before it finished", node=node))
-    except BaseException as error:
+    except BaseException as error:  # looked at and raised again: the span must know of a cancelled call, too
         # A caller that leaves after the last delta has its whole answer: only an unfinished stream was cancelled.
         if not (isinstance(error, GeneratorExit) and seen.finish_reason):
             otel.fail(span, error)

@@ -193,7 +193,7 @@ class CachedEncoder:
 class EncoderFactory(Protocol):
     """Makes an encoder of a folder; `tokenizer` is a second folder for models that come without one."""
 
-    def __call__(self, path: Path, *, tokenizer: Path | None, threads: int) -> Encoder: ...  # noqa: D102
+    def __call__(self, path: Path, *, tokenizer: Path | None, threads: int) -> Encoder: ...  # noqa: D102  # the class says it
 
 
 _FACTORIES: dict[str, EncoderFactory] = {

@@ -115,7 +115,7 @@ class SumMeter:
         try:
             ttl = 40 * 86400 if self._monthly else 2 * MINUTE_S
             found.known = await self._store.add(f"{self._name}/{key}/{found.window}", amount, ttl_s=ttl)
-        except BaseException:
+        except BaseException:  # raised again: what could not be written goes with the next attempt
             found.pending += amount
             raise
         found.at = self._clock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deployments.access.principal import SCOPES, Principal
@@ -91,6 +91,7 @@ class Rules:
     """Finds the rule of a request."""
 
     routes: Mapping[tuple[str, str], Rule] = field(default_factory=lambda: ROUTES)
+    _templates: Sequence[tuple[str, re.Pattern[str], Rule]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         templates = [(method, _pattern(path), rule) for (method, path), rule in self.routes.items() if "{" in path]
@@ -102,9 +103,9 @@ class Rules:
         rule = self.routes.get((method, path))
         if rule is not None:
             return rule
-        for wanted, pattern, rule in self._templates:  # type: ignore[attr-defined]
+        for wanted, pattern, rule in self._templates:
             if wanted == method and pattern.fullmatch(path):
-                return rule  # type: ignore[no-any-return]
+                return rule
         return ADMIN
 
 

@@ -53,7 +53,6 @@ def create_app(gateway: Gateway, *, standalone: bool = True) -> FastAPI:
         app.include_router(module.routes)
     # Serve looks for a request's route once more, in this order: what is asked most comes first.
     app.router.routes = app.router.routes[len(documents) :] + documents
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
@@ -65,6 +64,12 @@ class _GatewayApp(FastAPI):
         self.gateway = gateway
         self.mcp = mcp.McpEntry()
         self._standalone = standalone
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, with the bodies that handlers read by themselves."""
+        if self.openapi_schema is None:
+            self.openapi_schema = _document(self)
+        return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
         inner = DirectRoutes(super().build_middleware_stack(), {"/v1/chat/completions": chat.chat_completions})
@@ -80,17 +85,14 @@ class _GatewayApp(FastAPI):
         )
 
 
-def _openapi(app: _GatewayApp) -> dict[str, Any]:
-    """Return the OpenAPI document, with the bodies that handlers read by themselves."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (ChatRequest, NodeSpec):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
-        _declare_scopes(document, asked=not app.gateway.security.access.is_open)
-        app.openapi_schema = document
-    return app.openapi_schema
+def _document(app: _GatewayApp) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for model in (ChatRequest, NodeSpec):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
+    _declare_scopes(document, asked=not app.gateway.security.access.is_open)
+    return document
 
 
 def _declare_scopes(document: dict[str, Any], *, asked: bool) -> None:

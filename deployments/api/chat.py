@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -66,7 +66,7 @@ async def _streamed(answer: Answer, model: str, request: Request, include_usage:
 
 async def _chunks(
     first: Delta | None, deltas: AsyncIterator[Delta], writer: ChunkWriter, exchange: Exchange
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     gathered = Gathered("")
     try:
         async with closing_stream(deltas):

@@ -17,7 +17,6 @@ from graph.spec import Argument, NodeSpec
 from graph.types import Call, CallContext, Modality, Payload, Reply, json_payload
 
 PROMPT: Final = {"type": "string", "description": "What is asked, in words"}
-_CONTENT: Final = {"audio": AudioContent, "image": ImageContent}
 _ATTACHMENTS: Final[Mapping[Modality, dict[str, Any]]] = {
     Modality.AUDIO: {
         "type": "object",
@@ -122,10 +121,8 @@ def _refusal(reply: Reply) -> Payload:
 def _content(payload: Payload) -> TextContent | ImageContent | AudioContent:
     if payload.modality in (Modality.IMAGE, Modality.AUDIO) and isinstance(payload.value, bytes):
         data = base64.b64encode(payload.value).decode()
-        kind = payload.modality.value
-        made: ImageContent | AudioContent = _CONTENT[kind](  # type: ignore[assignment]
-            type=kind, data=data, mime_type=payload.media_type or f"{kind}/*"
-        )
-        return made
+        if payload.modality is Modality.IMAGE:
+            return ImageContent(type="image", data=data, mime_type=payload.media_type or "image/*")
+        return AudioContent(type="audio", data=data, mime_type=payload.media_type or "audio/*")
     text = str(payload.value) if payload.modality in (Modality.IMAGE, Modality.AUDIO) else payload.text
     return TextContent(type="text", text=text)

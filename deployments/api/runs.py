@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
@@ -140,7 +140,7 @@ def _cited(record: RunRecord) -> dict[str, Any]:
     return {"citations": list(citations(record.output or "", writers[-1].composes))} if writers else {}
 
 
-async def _events(runs: Runs, id: str, after: int) -> AsyncIterator[bytes]:
+async def _events(runs: Runs, id: str, after: int) -> AsyncGenerator[bytes, None]:
     async with aclosing(runs.events(id, after)) as events:
         async for number, event in events:
             yield b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.type.encode(), orjson.dumps(dict(event.data)))

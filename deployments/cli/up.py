@@ -38,7 +38,7 @@ def build_up() -> Callable[..., None]:
 
     parameters = [*_parameters(), _parameter("as_json", Json, default=False)]
     up.__doc__ = HELP
-    up.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    up.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which `inspect` looks for
     up.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return up
 
@@ -110,7 +110,7 @@ def _help(name: str, field: FieldInfo) -> str:
 def _option_type(annotation: Any) -> Any:
     """Return what typer reads for a field; always optional, so that an absent option leaves the variable its say."""
     if get_origin(annotation) is tuple:
-        return list[get_args(annotation)[0]] | None  # type: ignore[misc]
+        return types.GenericAlias(list, get_args(annotation)[:1]) | None
     if get_origin(annotation) is Literal:
         return str | None
     if get_origin(annotation) in (Union, types.UnionType):

@@ -11,20 +11,10 @@ import orjson
 import yaml
 
 from graph.errors import InvalidRequest
+from graph.plain_yaml import PlainLoader
 
 MAX_BYTES: Final = 64 * 2**20
 _FETCH_S: Final = 30.0
-# The parser written in C, where PyYAML has it.
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_SafeLoader):  # type: ignore[misc]
-    """A safe loader to which a date is the text that stands there, as it is in JSON."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way to declare them
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
 
 def read_document(source: str) -> Mapping[str, Any]:
@@ -44,7 +34,7 @@ def parse(data: bytes, source: str) -> Any:
         if data.lstrip()[:1] in (b"{", b"["):
             raise InvalidRequest(f"{source}: is not JSON: {error}") from None
     try:
-        return yaml.load(data, Loader=_Loader)  # noqa: S506  # a SafeLoader
+        return yaml.load(data, Loader=PlainLoader)  # noqa: S506  # a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""

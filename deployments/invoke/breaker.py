@@ -63,8 +63,8 @@ class CircuitBreaker:
             except ModelyardError as error:
                 self._learn(node, circuit, error)
                 raise
-            except BaseException:
-                circuit.probing = False  # cancelled: nothing was learned, the next call may probe
+            except BaseException:  # raised again: cancelled, so nothing was learned, and the next call may probe
+                circuit.probing = False
                 raise
             self._succeeded(node, circuit)
 

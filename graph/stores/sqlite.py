@@ -175,7 +175,7 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 def _run(connection: sqlite3.Connection, batch: list[_Job]) -> list[_Answer]:
     try:
         return _transaction(connection, batch)
-    except Exception as error:
+    except Exception as error:  # a boundary: an error is the answer of the job that caused it, not of the thread
         if len(batch) == 1:
             return [(batch[0], None, error)]
     return [answer for job in batch for answer in _run(connection, [job])]
@@ -186,7 +186,7 @@ def _transaction(connection: sqlite3.Connection, batch: list[_Job]) -> list[_Ans
     try:
         answers: list[_Answer] = [(job, job.work(connection), None) for job in batch]
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # raised again: whatever it was, no transaction may stay open
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
