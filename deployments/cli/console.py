@@ -89,6 +89,11 @@ def rich_table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]],
     return table
 
 
+def write_warning(message: str) -> None:
+    """Write what should be looked at, though the command goes on, to standard error."""
+    console(stderr=True).print(styled(f"warning: {message}", "yellow"), soft_wrap=True)
+
+
 def write_error(message: str, *, as_json: bool = False, code: str = "error", param: str | None = None) -> None:
     """Write what went wrong to standard error."""
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deployments.cli.console import console, styled, write_error, write_json, write_table
+from deployments.cli.offline import write_lines
 from deployments.cli.options import FAILED, Json
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def choice(
         metrics, rows = _measure(train, data, costs, report, _encoder(encoder, encoder_tokenizer))
         if predictions is not None:
             predictions.parent.mkdir(parents=True, exist_ok=True)
-            predictions.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+            write_lines(predictions, rows)
     except (ChoiceDataError, ModelyardError, OSError, ValueError) as error:
         write_error(str(error), as_json=as_json, code="invalid_data")
         raise typer.Exit(FAILED) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.console import console, styled, write_error, write_json, write_table
-from deployments.cli.options import FAILED, Json
+from deployments.cli.console import console, write_json, write_table, write_warning
+from deployments.cli.offline import Links, Tools, encoder_path, reporting, write_lines, writing
+from deployments.cli.options import Json
 
 if TYPE_CHECKING:
     from router.evaluation.plan_report import Planned, Shape
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 Artifact = Annotated[
     Path | None,
     typer.Option("--artifact", help="Folder that `modelyard train planner` wrote; without one plans are zero-shot."),
-]
-Tools = Annotated[
-    Path, typer.Option("--tools", help='Tools: JSON lines of {"name", "description", "parameters", …}; or gzipped.')
-]
-Links = Annotated[
-    Path | None, typer.Option("--links", help='Links: JSON lines of ["from", "to"]; without them any may follow any.')
 ]
 Data = Annotated[
     Path, typer.Option("--data", help='Requests: JSON lines of {"id", "request", "tasks", "links"}; or gzipped.')
@@ -50,22 +44,11 @@ def planner(
     as_json: Json = False,
 ) -> None:
     """Measure a planner: nodes, links, arguments, validity, and the time to plan one request."""
-    from graph.errors import InvalidSpec, ModelyardError
-
-    try:
+    with reporting(as_json), writing(as_json):
         known, rows = _read(tools, links, data)
         planned, shapes = _plan(known, rows, artifact, encoder)
         if predictions is not None:
             _write_predictions(predictions, planned)
-    except InvalidSpec as error:
-        write_error(error.problems[0].message, as_json=as_json, code=error.code, param="encoder")
-        raise typer.Exit(FAILED) from error
-    except ModelyardError as error:
-        write_error(error.message, as_json=as_json, code=error.code, param=error.param)
-        raise typer.Exit(FAILED) from error
-    except OSError as error:
-        write_error(f"{error.filename} cannot be written: {error.strerror}", as_json=as_json, code="not_written")
-        raise typer.Exit(FAILED) from error
     _show(planned, shapes, as_json)
 
 
@@ -77,16 +60,13 @@ def _read(tools: Path, links: Path | None, data: Path) -> tuple[Toolset, list[Pl
     unknown = unknown_tools(rows, known)
     if unknown:
         some = ", ".join(unknown[:5])
-        text = f"warning: plans in {data} name {len(unknown)} tools that {tools} lacks: {some}; no plan can have them"
-        console(stderr=True).print(styled(text, "yellow"), soft_wrap=True)
+        write_warning(f"plans in {data} name {len(unknown)} tools that {tools} lacks: {some}; no plan can have them")
     return known, rows
 
 
 def _plan(
     tools: Toolset, rows: list[PlanRow], artifact: Path | None, encoder: str | None
 ) -> tuple[list[Planned], Collection[Shape] | None]:
-    from deployments.models import resolve_model
-    from deployments.settings import Settings
     from router.encoders import load_encoder
     from router.evaluation.plan_report import plan_rows
     from router.planner_artifact import check_tools, load_planner
@@ -97,7 +77,7 @@ def _plan(
         check_tools(loaded.tools, tools, artifact)
         known = {tuple(loaded.tools.names[node] for node in sequence) for sequence in loaded.memory.sequences}
         return plan_rows(rows, tools, lambda row: loaded.draft(row.request)), known
-    model = load_encoder(resolve_model(encoder or Settings.from_env().encoder_reference()), threads=os.cpu_count() or 1)
+    model = load_encoder(encoder_path(encoder), threads=os.cpu_count() or 1)
     own = ZeroShotPlanner(tools, model)
     found = plan_rows(
         rows, tools, lambda row: (ZeroShotPlanner(row.tools, model) if row.tools else own).draft(row.request)
@@ -109,9 +89,7 @@ def _write_predictions(path: Path, planned: list[Planned]) -> None:
     """Write plans in the form of the data: references as `$t1.field$`, ids beginning as the file's own do."""
     from router.training.plan_data import to_row
 
-    with path.open("w", encoding="utf-8") as file:
-        for item in planned:
-            file.write(json.dumps(to_row(item.row, item.draft), ensure_ascii=False) + "\n")
+    write_lines(path, (to_row(item.row, item.draft) for item in planned))
 
 
 def _show(planned: list[Planned], shapes: Collection[Shape] | None, as_json: bool) -> None:

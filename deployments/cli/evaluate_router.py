@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.console import console, styled, write_error, write_json, write_table
-from deployments.cli.options import FAILED, Json
+from deployments.cli.console import console, write_json, write_table, write_warning
+from deployments.cli.offline import reporting, write_lines, writing
+from deployments.cli.options import Json
 
 if TYPE_CHECKING:
     from router.artifact import RouterArtifact
@@ -37,12 +37,11 @@ def router(
     as_json: Json = False,
 ) -> None:
     """Measure a trained router: accuracy, abstention, calibration and the time to decide about one request."""
-    from graph.errors import ModelyardError
     from router.artifact import load_artifact
     from router.evaluation.router_report import judge, measure, time_decisions
     from router.training.data import check_labels, read_requests
 
-    try:
+    with reporting(as_json), writing(as_json):
         rows = read_requests(data)
         loaded = load_artifact(artifact)
         check_labels(rows, set(loaded.scorer.labels))
@@ -52,17 +51,10 @@ def router(
             _write_predictions(predictions, rows, judged)
         if report is not None:
             _write_report(report, loaded, judged, found)
-    except ModelyardError as error:
-        write_error(error.message, as_json=as_json, code=error.code, param=error.param)
-        raise typer.Exit(FAILED) from error
-    except OSError as error:
-        write_error(f"{error.filename} cannot be written: {error.strerror}", as_json=as_json, code="not_written")
-        raise typer.Exit(FAILED) from error
     missing = sorted(set(loaded.scorer.labels) - {row.node for row in rows})
     if missing:
         some = ", ".join(missing[:5])
-        text = f"warning: {len(missing)} of {len(loaded.scorer.labels)} nodes have no rows in {data}: {some}"
-        console(stderr=True).print(styled(text, "yellow"), soft_wrap=True)
+        write_warning(f"{len(missing)} of {len(loaded.scorer.labels)} nodes have no rows in {data}: {some}")
     if as_json:
         write_json(found)
     else:
@@ -70,19 +62,20 @@ def router(
 
 
 def _write_predictions(path: Path, rows: list[LabelledRow], judged: Judged) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for index, row in enumerate(rows):
-            refused = bool(judged.refused[index])
-            line = {
-                "text": row.text,
-                "node": None if refused else judged.labels[judged.predicted[index]],
-                "probability": round(float(judged.probability[index]), 6),
-                "out_of_scope": refused,
-                "in_scope": round(float(judged.in_scope[index]), 6),
-                "best": judged.labels[judged.predicted[index]],
-                "escalated": bool(judged.escalated[index]),
-            }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    write_lines(path, (_prediction(row, judged, index) for index, row in enumerate(rows)))
+
+
+def _prediction(row: LabelledRow, judged: Judged, index: int) -> dict[str, Any]:
+    refused, best = bool(judged.refused[index]), judged.labels[judged.predicted[index]]
+    return {
+        "text": row.text,
+        "node": None if refused else best,
+        "probability": round(float(judged.probability[index]), 6),
+        "out_of_scope": refused,
+        "in_scope": round(float(judged.in_scope[index]), 6),
+        "best": best,
+        "escalated": bool(judged.escalated[index]),
+    }
 
 
 def _write_report(folder: Path, artifact: RouterArtifact, judged: Judged, found: dict[str, float]) -> None:

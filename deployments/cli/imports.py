@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.console import console, styled, write_error, write_json, write_table
+from deployments.cli.console import console, styled, write_json, write_table
 from deployments.cli.nodes import add_specs
+from deployments.cli.offline import reporting
 from deployments.cli.options import DEFAULT_URL, FAILED, Json, Key, Url
 from deployments.cli.session import connect
 
@@ -64,14 +65,10 @@ def openapi(
     """
     from deployments.imports.document import read_document
     from deployments.imports.openapi import Selection, import_openapi
-    from graph.errors import InvalidRequest
 
     selection = Selection(prefix, server, tuple(include or ()), frozenset(tag or ()))
-    try:
+    with reporting(as_json):
         imported = import_openapi(read_document(spec), spec, selection)
-    except InvalidRequest as error:
-        write_error(error.message, as_json=as_json, code=error.code, param=error.param)
-        raise typer.Exit(FAILED) from error
     finish(imported, out, as_json=as_json, apply=apply, force=force, url=url, key=key)
 
 
@@ -103,14 +100,10 @@ def mcp(
     import asyncio
 
     from deployments.imports.mcp import import_mcp, list_tools
-    from graph.errors import ModelyardError
 
     server = _server(target, name or prefix, secret)
-    try:
+    with reporting(as_json):
         tools = asyncio.run(list_tools(server))
-    except ModelyardError as error:
-        write_error(error.message, as_json=as_json, code=error.code, param=error.param)
-        raise typer.Exit(FAILED) from error
     imported = import_mcp(tools, server, prefix=prefix, include=tuple(include or ()))
     finish(imported, out, as_json=as_json, apply=apply, force=force, url=url, key=key)
     if server.command and not as_json:

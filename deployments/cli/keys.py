@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deployments.cli.console import console, styled, write_json, write_table
+from deployments.cli.console import console, styled, write_json, write_table, write_warning
 from deployments.cli.options import DEFAULT_URL, Json, Key, Url
 from deployments.cli.session import connect
 
@@ -59,7 +59,7 @@ def create(
     told = console(stderr=True)
     told.print(styled(f"{made['id']} for {made['name']}: {', '.join(made['scopes'])}; {_limits(made)}"), soft_wrap=True)
     for warning in made.get("warnings") or ():
-        told.print(styled(f"warning: {warning}", "yellow"), soft_wrap=True)
+        write_warning(warning)
 
 
 def list_keys(url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:

@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.console import console, styled, write_error, write_json, write_table
-from deployments.cli.options import FAILED, Json
+from deployments.cli.console import console, styled, write_json, write_table, write_warning
+from deployments.cli.offline import Links, Tools, TrainedEncoder, encoder_path, reporting
+from deployments.cli.options import Json
 
 if TYPE_CHECKING:
     from router.training.plan_fit import PlanTraining
 
-Tools = Annotated[
-    Path, typer.Option("--tools", help='Tools: JSON lines of {"name", "description", "parameters", …}; or gzipped.')
-]
-Links = Annotated[
-    Path | None, typer.Option("--links", help='Links: JSON lines of ["from", "to"]; without them any may follow any.')
-]
 Train = Annotated[
     Path, typer.Option("--train", help='Plans: JSON lines of {"id", "request", "tasks", "links"}; or gzipped.')
 ]
@@ -26,10 +21,6 @@ Val = Annotated[
     Path | None, typer.Option("--val", help="Plans to stop and to choose on; without them a tenth of the others is.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; a service that uses it takes the new planner over.")]
-EncoderOption = Annotated[
-    str | None,
-    typer.Option("--encoder", help="sentence-transformers model: hf://…, pkg://… or a folder; a MiniLM by default."),
-]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is random.")]
 Epochs = Annotated[int, typer.Option("--epochs", min=1, max=200, help="Most passes; it stops when it gets no better.")]
 Layers = Annotated[
@@ -44,7 +35,7 @@ def planner(
     out: Out,
     links: Links = None,
     val: Val = None,
-    encoder: EncoderOption = None,
+    encoder: TrainedEncoder = None,
     seed: Seed = 0,
     epochs: Epochs = 14,
     layers: Layers = 2,
@@ -54,18 +45,11 @@ def planner(
 
     Progress goes to standard error, and the card to the folder.
     """
-    from graph.errors import InvalidSpec, ModelyardError
     from router.training.plan_fit import PlanTraining
 
     how = PlanTraining(seed=seed, epochs=epochs, trained_layers=layers)
-    try:
+    with reporting(as_json):
         card = _train(tools, links, train, val, out, encoder, how)
-    except InvalidSpec as error:
-        write_error(error.problems[0].message, as_json=as_json, code=error.code, param="encoder")
-        raise typer.Exit(FAILED) from error
-    except ModelyardError as error:
-        write_error(error.message, as_json=as_json, code=error.code, param=error.param)
-        raise typer.Exit(FAILED) from error
     if as_json:
         write_json({"out": str(out), **card})
         return
@@ -76,8 +60,6 @@ def planner(
 def _train(
     tools: Path, links: Path | None, train: Path, val: Path | None, out: Path, encoder: str | None, how: PlanTraining
 ) -> dict[str, Any]:
-    from deployments.models import resolve_model
-    from deployments.settings import Settings
     from router.training.plan_data import read_plans, read_tools, unknown_tools
     from router.training.plan_run import run
 
@@ -86,7 +68,7 @@ def _train(
     rows, held = read_plans(train), read_plans(val) if val is not None else []
     unknown = unknown_tools([*rows, *held], known)
     if unknown:
-        text = f"warning: plans name {len(unknown)} tools that {tools} lacks and are left out: {', '.join(unknown[:5])}"
-        progress.print(styled(text, "yellow"), soft_wrap=True)
-    path = resolve_model(encoder or Settings.from_env().encoder_reference())
+        some = ", ".join(unknown[:5])
+        write_warning(f"plans name {len(unknown)} tools that {tools} lacks and are left out: {some}")
+    path = encoder_path(encoder)
     return run(known, rows, held, path, out, how, lambda text: progress.print(styled(text, "dim"), soft_wrap=True))

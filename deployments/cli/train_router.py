@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.cli.console import console, styled, write_error, write_json, write_table
-from deployments.cli.options import FAILED, Json
+from deployments.cli.console import console, styled, write_json, write_table, write_warning
+from deployments.cli.offline import TrainedEncoder, encoder_path, reporting
+from deployments.cli.options import Json
 
 if TYPE_CHECKING:
     from router.artifact import RouterArtifact
@@ -25,10 +26,6 @@ Val = Annotated[
     typer.Option("--val", help="Rows to choose thresholds on; without them a slice of the others is taken."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; a service that uses it takes the new router over.")]
-EncoderOption = Annotated[
-    str | None,
-    typer.Option("--encoder", help="sentence-transformers model: hf://…, pkg://… or a folder; a MiniLM by default."),
-]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is random.")]
 Coverage = Annotated[
     float | None,
@@ -54,7 +51,7 @@ def router(
     train: Train,
     out: Out,
     val: Val = None,
-    encoder: EncoderOption = None,
+    encoder: TrainedEncoder = None,
     seed: Seed = 0,
     coverage: Coverage = None,
     oos_recall: Recall = None,
@@ -68,16 +65,8 @@ def router(
     """
     if coverage is not None and oos_recall is not None:
         raise typer.BadParameter("give --coverage or --oos-recall, not both: each sets the same threshold")
-    from graph.errors import InvalidSpec, ModelyardError
-
-    try:
+    with reporting(as_json):
         artifact = _train(nodes, train, val, out, encoder, seed, (coverage, oos_recall, escalate))
-    except InvalidSpec as error:
-        write_error(error.problems[0].message, as_json=as_json, code=error.code, param="encoder")
-        raise typer.Exit(FAILED) from error
-    except ModelyardError as error:
-        write_error(error.message, as_json=as_json, code=error.code, param=error.param)
-        raise typer.Exit(FAILED) from error
     card = {name: value for name, value in artifact.card.items() if name != "labels"}
     if as_json:
         write_json({"out": str(out), "labels": len(artifact.scorer.labels), **card})
@@ -95,8 +84,6 @@ def _train(
     seed: int,
     wanted: tuple[float | None, float | None, float | None],
 ) -> RouterArtifact:
-    from deployments.models import resolve_model
-    from deployments.settings import Settings
     from router.training.calibrate import Wanted
     from router.training.data import make_data, read_nodes, read_requests
     from router.training.fit import Training, train_router
@@ -104,7 +91,7 @@ def _train(
     progress = console(stderr=True)
     data = make_data(read_nodes(nodes), read_requests(train), read_requests(val) if val is not None else ())
     for warning in data.warnings:
-        progress.print(styled(f"warning: {warning}", "yellow"), soft_wrap=True)
-    path = resolve_model(encoder or Settings.from_env().encoder_reference())
+        write_warning(warning)
+    path = encoder_path(encoder)
     how = Training(seed=seed, wanted=Wanted(*wanted))
     return train_router(data, path, out, how, lambda text: progress.print(styled(text, "dim"), soft_wrap=True))
