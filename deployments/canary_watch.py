@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -10,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from deployments.feedback import LOG as FEEDBACK
 from deployments.feedback import score_of
 from deployments.invoke.canary import Verdict
+from deployments.log_reader import LogReader, keep_up
 from deployments.rollouts import Rollouts, Tally
 from deployments.snapshot import Canary
 from graph import telemetry as otel
@@ -26,7 +24,6 @@ log = logging.getLogger("modelyard.rollout")
 FOLLOW_S = 1.0
 REMEMBERED = 20_000
 """Requests to nodes in a rollout that feedback may still come for."""
-PAGE = 1000
 GOOD = 0.5
 """Score from which an answer counts as acceptable."""
 
@@ -54,14 +51,13 @@ class Watch:
         self, rollouts: Rollouts, store: StateStore, on_verdict: Callable[[NodeName, Verdict], None] = lambda *_: None
     ) -> None:
         self.rollouts = rollouts
-        self._store = store
         self._on_verdict = on_verdict
         self._asked: OrderedDict[str, _Asked | None] = OrderedDict()
         """By request id and by trace id; None where a plan asked several nodes, so that nobody knows who is meant."""
         self._old: dict[tuple[NodeName, int], bool] = {}
         """Whether the older version's answer to a text was good, as people said."""
         self._unwritten: dict[tuple[NodeName, int], tuple[Tally, list[dict[str, Any]]]] = {}
-        self._feedback_seen = -1
+        self._feedback = LogReader(store, FEEDBACK, from_now=True)
 
     def asked(self, canary: Canary, call: Call, new: bool) -> None:
         """Note which version a call went to."""
@@ -88,27 +84,17 @@ class Watch:
 
     async def follow(self) -> None:
         """Write what was seen, and heed feedback, until cancelled."""
-        while True:
-            try:
-                await self.catch_up()
-            except Exception:  # a boundary: the store may be away for a while, and calls go on
-                log.exception("rollouts could not be followed; trying again")
-            await asyncio.sleep(FOLLOW_S)
+        await keep_up(self.catch_up, FOLLOW_S, log, "rollouts could not be followed")
 
     async def catch_up(self) -> None:
         """Heed new feedback on this gateway's requests, and write what was seen."""
-        if self._feedback_seen < 0:
-            latest = await self._store.latest(FEEDBACK, limit=1)
-            self._feedback_seen = latest[-1][0] if latest else 0
-        while self._asked and (page := await self._store.read(FEEDBACK, after=self._feedback_seen, limit=PAGE)):
-            for number, raw in page:
-                self._rated(orjson.loads(raw))
-                self._feedback_seen = number
+        async for opinion in self._feedback.new():
+            self._rated(opinion)
         for (node, version), (tally, flips) in list(self._unwritten.items()):
             del self._unwritten[node, version]
             try:
                 await self.rollouts.add(node, version, tally, flips)
-            except BaseException:
+            except BaseException:  # raised again: what could not be written goes with the next attempt
                 for flip in (None, *flips):
                     self._add(node, version, Tally() if flip else tally, flip)
                 raise

@@ -19,6 +19,7 @@ import orjson
 
 from deployments.feedback import LOG as FEEDBACK
 from deployments.feedback import score_of
+from deployments.log_reader import LogReader, keep_up
 from deployments.settings import Settings
 from deployments.traffic import Routed, Traffic
 from graph.stores.base import StateStore
@@ -33,7 +34,6 @@ log = logging.getLogger("modelyard.bandit")
 REWARDS = "bandit-rewards"
 KEPT = 20_000
 FOLLOW_S = 1.0
-PAGE = 1000
 REWARDED = 10_000
 """Requests that are remembered to have been rewarded: the first opinion counts, and repeating it changes nothing."""
 
@@ -46,8 +46,8 @@ class Exploration:
         self._router = router
         self._traffic = traffic
         self._store = store
-        self._feedback_seen = -1
-        self._rewards_seen = 0
+        self._feedback = LogReader(store, FEEDBACK, from_now=True)
+        self._rewards = LogReader(store, REWARDS)
         self._rewarded: OrderedDict[str, None] = OrderedDict()
 
     async def adjust(self, call: Call, decision: Decision) -> Decision:
@@ -78,26 +78,14 @@ class Exploration:
 
     async def follow(self) -> None:
         """Learn until cancelled."""
-        while True:
-            try:
-                await self.catch_up()
-            except Exception:  # a boundary: the store may be away for a while, and routing goes on
-                log.exception("feedback could not be followed; trying again")
-            await asyncio.sleep(FOLLOW_S)
+        await keep_up(self.catch_up, FOLLOW_S, log, "feedback could not be followed")
 
     async def catch_up(self) -> None:
         """Turn new feedback on this gateway's requests into rewards, and learn every gateway's."""
-        if self._feedback_seen < 0:
-            latest = await self._store.latest(FEEDBACK, limit=1)
-            self._feedback_seen = latest[-1][0] if latest else 0
-        while page := await self._store.read(FEEDBACK, after=self._feedback_seen, limit=PAGE):
-            for number, raw in page:
-                await self._reward(orjson.loads(raw))
-                self._feedback_seen = number
-        while page := await self._store.read(REWARDS, after=self._rewards_seen, limit=PAGE):
-            for number, raw in page:
-                self._learn(orjson.loads(raw))
-                self._rewards_seen = number
+        async for opinion in self._feedback.new():
+            await self._reward(opinion)
+        async for record in self._rewards.new():
+            self._learn(record)
 
     async def _reward(self, opinion: Mapping[str, Any]) -> None:
         entry = next((e for e in reversed(self._traffic.local()) if e.known_as(opinion["request_id"])), None)

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from deployments.feedback import FeedbackLog, Rating
+from deployments.log_reader import keep_up
 from graph.stores.base import StateStore
 from router.choice.correctness import read_correctness
 from router.router import Router
@@ -34,12 +35,7 @@ class QualityLearning:
 
     async def follow(self) -> None:
         """Learn the file, and then ratings whenever some gateway was asked to, until cancelled."""
-        while True:
-            try:
-                await self.catch_up()
-            except Exception:  # a boundary: nodes are chosen by what is known so far
-                log.exception("the quality of nodes could not be learned from %s; trying again", self._path)
-            await asyncio.sleep(FOLLOW_S)
+        await keep_up(self.catch_up, FOLLOW_S, log, f"the quality of nodes could not be learned from {self._path}")
 
     async def catch_up(self) -> None:
         """Learn what there is to learn, if anything changed."""
