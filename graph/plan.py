@@ -114,7 +114,7 @@ class Plan:
             str(output),
             str(data.get("planner") or planner),
             tuple(map(str, data.get("missing") or ())),
-            tuple(map(str, data.get("answer") or ())),
+            tuple(dict.fromkeys(map(str, data.get("answer") or ()))),
             Budget.from_json(data["budget"]) if data.get("budget") else None,
             data.get("replan") or 0,
             template,

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graph.errors import InvalidRequest
+from graph.expressions.effort import Effort
 from graph.expressions.evaluation import evaluate, holds
+from graph.expressions.functions import INDEX
 from graph.expressions.parser import Expression
 from graph.expressions.syntax import Absent
 from graph.types import Call, Json, Modality, Payload, Reply
@@ -29,17 +31,18 @@ class Scope:
     """How each task that has ended did."""
     names: Mapping[str, Any] = field(default_factory=dict)
     """`item`, `index`, `previous`, `output`."""
+    effort: Effort = field(default_factory=Effort, compare=False, repr=False)
 
     def naming(self, **names: Any) -> Scope:
         """Return the same scope with more names."""
-        return replace(self, names={**self.names, **names})
+        return replace(self, names={**self.names, **names}, effort=Effort())
 
     def resolve(self, value: Value) -> Any:
         """Replace every reference and expression inside a value; what comes back may contain payloads."""
         if isinstance(value, Ref):
-            return self._referred(value)
+            return self.effort.give(self._referred(value))
         if isinstance(value, Expression):
-            return evaluate(value, self._value, self._state)
+            return self.effort.give(evaluate(value, self._value, self._state, self.effort))
         if isinstance(value, Mapping):
             return {key: self.resolve(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -48,20 +51,36 @@ class Scope:
 
     def holds(self, condition: Expression) -> bool:
         """Say whether a condition is true."""
-        return holds(condition, self._value, self._state)
+        return holds(condition, self._value, self._state, self.effort)
 
     def text(self, expression: Expression) -> str:
         """Return the value of an expression as people read it."""
-        found = evaluate(expression, self._value, self._state)
+        found = self.effort.give(evaluate(expression, self._value, self._state, self.effort))
         return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
     def _referred(self, ref: Ref) -> Any:
         if ref.task in self.names:
             found = self.names[ref.task]
-            return found if found is NOTHING or not ref.path else _walk(parsed(found), ref.path, ref)
+            return found if found is NOTHING or not ref.path else _walk(self._fields(found), ref.path, ref)
         if ref.task == REQUEST:
             return _request_value(ref, self.request)
-        return _reply_value(ref, self.replies[ref.task])
+        return self._reply_value(ref, self.replies[ref.task])
+
+    def _reply_value(self, ref: Ref, reply: Reply) -> Any:
+        payload = reply.payload
+        if not ref.path or (ref.path == ("text",) and payload.modality is Modality.TEXT):
+            return payload.value if payload.modality is Modality.JSON else payload
+        value = payload.value
+        if payload.modality is Modality.TEXT:
+            value = self._fields(value)
+            if isinstance(value, str):
+                raise InvalidRequest(f"{ref}: the output is text and has no fields", param="plan")
+        return _walk(value, ref.path, ref)
+
+    def _fields(self, value: Any) -> Any:
+        """Return what has fields: what a text says that is JSON, and any other value as it is."""
+        found = value.value if isinstance(value, Payload) else value
+        return self.effort.read(found) if isinstance(found, str) else found
 
     def _state(self, task: str) -> str:
         return self.states.get(task, "ok" if task in self.replies else "skipped")
@@ -71,9 +90,9 @@ class Scope:
         if source in self.names:
             if self.names[source] is NOTHING:
                 raise Absent(f"{source}: there is none yet")
-            return _readable(self.names[source], source)
+            return self.effort.source(source, lambda: _readable(self.names[source], source))
         if source == REQUEST:
-            return _request_fields(self.request)
+            return self.effort.source(source, lambda: _request_fields(self.request))
         if source not in self.replies:
             raise Absent(f"task {source!r} gave no output: it is {self._state(source)}; guard it by has() or default()")
         return _readable(self.replies[source].payload, source)
@@ -105,8 +124,8 @@ def _request_value(ref: Ref, request: Call) -> Any:
             return request.text
         case ("audio" | "image" as kind, *rest):
             found = [part for part in request.attachments if part.modality == kind]
-            index = int(rest[0]) if rest and rest[0].isdigit() else 0
-            if index < len(found):
+            index = int(rest[0]) if rest and INDEX.fullmatch(rest[0]) else 0
+            if 0 <= index < len(found):
                 return found[index]
             raise InvalidRequest(f"{ref}: the request has {len(found)} {kind} attachment(s)", param=kind)
         case ("inputs", name, *rest) if name in request.inputs:
@@ -114,24 +133,12 @@ def _request_value(ref: Ref, request: Call) -> Any:
     raise InvalidRequest(f"{ref}: the request has text, audio.N, image.N and inputs.NAME", param="plan")
 
 
-def _reply_value(ref: Ref, reply: Reply) -> Any:
-    payload = reply.payload
-    if not ref.path or (ref.path == ("text",) and payload.modality is Modality.TEXT):
-        return payload.value if payload.modality is Modality.JSON else payload
-    value = payload.value
-    if payload.modality is Modality.TEXT:
-        value = parsed(value)
-        if isinstance(value, str):
-            raise InvalidRequest(f"{ref}: the output is text and has no fields", param="plan")
-    return _walk(value, ref.path, ref)
-
-
 def parsed(value: Any) -> Any:
     """Return what a text that is JSON says, and any other value as it is."""
     text = value.value if isinstance(value, Payload) else value
     try:
         return json.loads(text) if isinstance(text, str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -139,7 +146,7 @@ def _walk(value: Json, path: Sequence[str], ref: Ref) -> Json:
     for step in path:
         if isinstance(value, Mapping) and step in value:
             value = value[step]
-        elif isinstance(value, list) and step.lstrip("-").isdigit() and -len(value) <= int(step) < len(value):
+        elif isinstance(value, list) and INDEX.fullmatch(step) and -len(value) <= int(step) < len(value):
             value = value[int(step)]
         else:
             has = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__

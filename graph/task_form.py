@@ -113,7 +113,7 @@ class TaskForm:
         if data is None:
             return ()
         if isinstance(data, list) and all(isinstance(id, str) for id in data):
-            return tuple(data)
+            return tuple(dict.fromkeys(data))
         self._wrong("composes", f"must be a list of task ids; got {brief(data)}")
         return ()
 

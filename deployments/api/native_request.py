@@ -11,6 +11,7 @@ from deployments.api.plan_schema import PLAN
 from graph.budget import Budget
 from graph.errors import InvalidRequest
 from graph.plan import MAX_REPLANS, Plan
+from graph.plan_bounds import check_bounds
 from graph.run_options import RunOptions
 from graph.template import Template
 from graph.types import Call
@@ -79,11 +80,16 @@ class RunRequest(NativeRequest):
     def to_options(self) -> RunOptions:
         """Return what is wanted beside the plan."""
         budget = Budget(**self.budget.model_dump()) if self.budget else None
-        template, wrong = Template.read(self.compose.template if self.compose else None)
+        given = self.compose.template if self.compose else None
+        check_bounds({"template": given})
+        template, wrong = Template.read(given)
         if wrong:
             raise InvalidRequest(f"compose.template: {wrong[0].message}", param="compose.template")
         return RunOptions(budget, self.replan, self.compose.node if self.compose else None, template)
 
     def to_plan(self) -> Plan | None:
         """Return the given plan, validated on its own."""
-        return None if self.plan is None else Plan.from_json(self.plan)
+        if self.plan is None:
+            return None
+        check_bounds(self.plan)
+        return Plan.from_json(self.plan)

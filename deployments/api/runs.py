@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -60,7 +61,8 @@ async def start_run(body: RunRequest, request: Request) -> Response:
     call = preferring(identified(body.to_call(), request), request, body.metadata)
     call = replace(call, resets=True)  # events can say that text is void
     gateway_of(request).orchestrator.require_nodes()  # before a plan is held against them
-    id = await _started(gateway_of(request).runs, call, body.to_plan(), body.to_options(), exchange)
+    plan, options = await asyncio.to_thread(lambda: (body.to_plan(), body.to_options()))  # other requests go on
+    id = await _started(gateway_of(request).runs, call, plan, options, exchange)
     exchange.headers["x-modelyard-run"] = id
     exchange.headers["location"] = f"/v1/runs/{id}"
     return JSONResponse({"id": id, "status": "running"}, 202)

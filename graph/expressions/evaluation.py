@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from graph.expressions.effort import Effort
 from graph.expressions.functions import FUNCTIONS, boolean, bounded, equal, member, number, show, text_of
 from graph.expressions.parser import Expression
 from graph.expressions.syntax import (
@@ -29,28 +30,32 @@ States: TypeAlias = Callable[[str], str]
 """Gives how a task ended: `ok`, `failed` or `skipped`."""
 
 
-def evaluate(expression: Expression, values: Values, states: States) -> Json:
-    """Return the value; raise `InvalidExpression` naming the expression, the value at fault and what would be right."""
+def evaluate(expression: Expression, values: Values, states: States, effort: Effort | None = None) -> Json:
+    """Return the value; raise `InvalidExpression` naming the expression, the value at fault and what would be right.
+
+    `effort` counts what several evaluations look at together.
+    """
     try:
-        return _Evaluation(values, states).of(expression.tree)
+        return _Evaluation(values, states, effort or Effort()).of(expression.tree)
     except InvalidExpression as error:
         error.message = f"{str(expression)[:200]!r}: {error.message}"
         error.args = (error.message,)
         raise
 
 
-def holds(expression: Expression, values: Values, states: States) -> bool:
+def holds(expression: Expression, values: Values, states: States, effort: Effort | None = None) -> bool:
     """Say whether a condition is true; raise `InvalidExpression` when it is neither true nor false."""
-    found = evaluate(expression, values, states)
+    found = evaluate(expression, values, states, effort)
     if not isinstance(found, bool):
         raise InvalidExpression(f"{str(expression)[:200]!r} is {show(found)}; a condition is true or false: compare it")
     return found
 
 
 class _Evaluation:
-    def __init__(self, values: Values, states: States) -> None:
+    def __init__(self, values: Values, states: States, effort: Effort) -> None:
         self._values = values
         self._states = states
+        self._effort = effort
 
     def of(self, tree: Syntax) -> Json:
         match tree:
@@ -59,13 +64,16 @@ class _Evaluation:
             case Source(name):
                 return self._values(name)
             case Member(of, key):
-                return member(self.of(of), self.of(key), _path(tree))
+                return member(self.of(of), self.of(key), _path(tree), self._effort.read)
             case Items(items):
                 return [self.of(item) for item in items]
             case Function(name, arguments) if name in GUARDS:
                 return self._guard(name, arguments)
             case Function(name, arguments):
-                return bounded(FUNCTIONS[name](*map(self.of, arguments)))
+                given = [self.of(argument) for argument in arguments]
+                if name != "size":
+                    self._effort.look(*given)
+                return bounded(FUNCTIONS[name](*given))
             case Operation(sign, operands):
                 return self._operation(sign, operands)
 
@@ -101,7 +109,9 @@ class _Evaluation:
             case "-" if len(operands) == 1:
                 return -number(first, "-")
             case _:
-                return bounded(_binary(sign, first, self.of(operands[1])))
+                second = self.of(operands[1])
+                self._effort.look(first, second)
+                return bounded(_binary(sign, first, second))
 
 
 def _binary(sign: str, left: Json, right: Json) -> Json:

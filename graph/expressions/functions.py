@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from graph.expressions.effort import parsed_object
 from graph.expressions.syntax import Absent, InvalidExpression
 from graph.types import Json
 
@@ -14,38 +16,32 @@ MAX_TEXT = 1_000_000
 """Characters of a text that an expression may make."""
 MAX_ITEMS = 100_000
 """Items of a list that an expression may make."""
+INDEX = re.compile(r"-?[0-9]{1,9}")
+"""A place in a list, as a text says it."""
 
 
-def member(value: Json, key: Json, path: str) -> Json:
+def member(value: Json, key: Json, path: str, read: Callable[[str], Json] = parsed_object) -> Json:
     """Return a field of an object or an element of a list; raise `Absent` naming what there is instead.
 
     A text that is JSON has its fields, and every text has `text`: models answer in text.
     """
     if isinstance(value, str):
-        read = _read(value)
-        if key == "text" and not (isinstance(read, Mapping) and key in read):
+        said = read(value)
+        if key == "text" and not (isinstance(said, Mapping) and key in said):
             return value
-        value = read
+        value = said
     if isinstance(value, Mapping):
         if isinstance(key, str) and key in value:
             return value[key]
         raise Absent(f"{path}: no field {show(key)}; there is {', '.join(map(str, list(value)[:20])) or 'none'}")
     if isinstance(value, list):
-        index = int(key) if isinstance(key, str) and key.lstrip("-").isdigit() else key
+        index = int(key) if isinstance(key, str) and INDEX.fullmatch(key) else key
         if not isinstance(index, int) or isinstance(index, bool):
             raise Absent(f"{path}: {show(key)} is no index of a list; indices are whole numbers")
         if -len(value) <= index < len(value):
             return value[index]
         raise Absent(f"{path}: no item {index}; the list has {len(value)}")
     raise Absent(f"{path}: {show(value)} has no field {show(key)}")
-
-
-def _read(text: str) -> Json:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return found if isinstance(found, (Mapping, list)) else text
 
 
 def equal(left: Json, right: Json) -> bool:
@@ -163,6 +159,13 @@ def _to_number(value: Json) -> Json:
     return number(value, "number")
 
 
+def _round(value: Json) -> Json:
+    found = number(value, "round")
+    if not math.isfinite(found):
+        raise InvalidExpression(f"round: {found} is no finite number")
+    return round(found)
+
+
 def as_plain_text(value: Json) -> str:
     """Return a text as it is, and any other value as JSON."""
     if isinstance(value, str):
@@ -187,7 +190,7 @@ FUNCTIONS: Mapping[str, Callable[..., Json]] = {
     "sum": _of_numbers("sum", sum),
     "min": _of_numbers("min", min),
     "max": _of_numbers("max", max),
-    "round": lambda value: round(number(value, "round")),
+    "round": _round,
     "number": _to_number,
     "text": as_plain_text,
 }

@@ -248,10 +248,13 @@ class _Parser:
         kind, value, _ = self._tokens[self._next]
         if kind == "number":
             self._next += 1
-            return Constant(int(value) if value.isdigit() else float(value))
+            found = int(value) if value.isdigit() else float(value)
+            if abs(found) > 1e300:
+                raise InvalidExpression(f"{self._text[:80]!r}: {value[:40]} is larger than any number here")
+            return Constant(found)
         if kind == "text":
             self._next += 1
-            return Constant(_ESCAPE.sub(_unescape, value[1:-1]))
+            return Constant(self._unescaped(value[1:-1]))
         if self._take("("):
             tree = self._choice()
             self._need(")")
@@ -264,6 +267,13 @@ class _Parser:
         if value in _CONSTANTS:
             return Constant(_CONSTANTS[value])
         return self._function(value) if self._take("(") else Source(value)
+
+    def _unescaped(self, text: str) -> str:
+        plain = _ESCAPE.sub(_unescape, text)
+        try:  # two escapes may be one character
+            return plain.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise InvalidExpression(f"{self._text[:80]!r}: \\u of half a character; write both halves") from None
 
     def _function(self, name: str) -> Function:
         if name not in ARITIES:

@@ -37,8 +37,8 @@ def tool_of(item: Any, where: str) -> Tool:
         description,
         tuple({found.name: found for found in parameters}.values()),
         tuple(outputs),
-        frozenset(str(kind).lower() for kind in item.get("input-type") or ()),
-        frozenset(str(kind).lower() for kind in item.get("output-type") or ()),
+        frozenset(str(kind).lower() for kind in _listed(item, "input-type")),
+        frozenset(str(kind).lower() for kind in _listed(item, "output-type")),
     )
 
 
@@ -64,7 +64,7 @@ def _parameters(declared: Any, where: str) -> Iterator[Parameter]:
             str(item.get("description", item.get("desc")) or ""),
             wanted if isinstance(wanted, bool) else True,
             item.get("default", item.get("default_value")),
-            tuple(next((item[key] for key in ("enum", "possible_values", "allowed_values") if item.get(key)), ())),
+            _listed(item, "enum", "possible_values", "allowed_values"),
             tuple(_parameters(item if isinstance(item.get("properties"), Mapping) else None, where)),
         )
 
@@ -82,6 +82,11 @@ def _outputs(declared: Any, path: tuple[str, ...], where: str) -> Iterator[Outpu
         inner = item.get("items") if isinstance(item.get("items"), Mapping) else item
         if isinstance(inner, Mapping) and isinstance(inner.get("properties"), Mapping):
             yield from _outputs(inner, here, where)
+
+
+def _listed(item: Mapping[str, Any], *keys: str) -> tuple[Any, ...]:
+    """Return the first of these fields that is a list with something in it."""
+    return next((tuple(item[key]) for key in keys if isinstance(item.get(key), list) and item[key]), ())
 
 
 def kind_of(declared: Any) -> str:

@@ -8,7 +8,9 @@ import pytest
 from fakes import recording, spec
 
 from graph.binding import as_text, bind, plain
-from graph.errors import InvalidRequest
+from graph.errors import InvalidRequest, PayloadTooLarge
+from graph.expressions.effort import LARGEST
+from graph.expressions.parser import Expression
 from graph.plan import Ref, Task
 from graph.scope import Scope
 from graph.types import Call, Message, Modality, Payload, Reply, json_payload, text_payload
@@ -124,3 +126,29 @@ def test_what_is_no_recording_is_not_sent_as_one(value: Any) -> None:
 def test_values_as_text_and_as_json() -> None:
     assert (as_text({"a": text_payload("x")}), as_text(recording()), as_text(5)) == ('{"a": "x"}', "[audio]", "5")
     assert plain([recording()])[0]["base64"] is True
+
+
+def test_references_cannot_make_a_call_without_end() -> None:
+    long = {"long": reply(text_payload("x" * (LARGEST // 100)))}
+    many = {"prompt": "read", "context": [Ref("long")] * 101}
+    with pytest.raises(PayloadTooLarge, match=f"more than {LARGEST} characters"):
+        bind(Task("t", "m", many), MODEL, Scope(long, REQUEST))
+    written = {"what": {"parts": [Expression.parse("long + ''")] * 101}}
+    with pytest.raises(PayloadTooLarge):
+        bind(Task("t", "tool", written), TOOL, Scope(long, REQUEST))
+    assert (
+        len(bind(Task("t", "m", many | {"context": [Ref("long")] * 9}), MODEL, Scope(long, REQUEST)).text)
+        > LARGEST / 12
+    )
+
+
+@pytest.mark.parametrize("path", [("list", "²"), ("list", "--1"), ("list", "9" * 5000)])
+def test_what_is_no_index_is_a_field_that_is_not_there(path: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidRequest, match="no field"):
+        call_of(prompt=Ref("json", path))
+    with pytest.raises(InvalidRequest, match="no fields"):
+        bind(
+            Task("t", "m", {"prompt": Ref("deep", ("a",))}),
+            MODEL,
+            Scope({"deep": reply(text_payload("[" * 10**5))}, REQUEST),
+        )

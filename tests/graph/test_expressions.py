@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graph.expressions import effort
 from graph.expressions.evaluation import evaluate, holds
 from graph.expressions.functions import MAX_TEXT
 from graph.expressions.parser import ARITIES, MAX_DEPTH, MAX_LENGTH, Expression
@@ -18,6 +19,8 @@ VALUES: dict[str, Any] = {
     "words": "plain words",
     "said": '{"city": "Ulm", "days": [1]}',
     "my-task": "dashed",
+    "digits": "5" * 5000,
+    "endless": float("inf"),
 }
 
 
@@ -58,6 +61,7 @@ def compute(text: str) -> Any:
         ("[status(gone), status(t1)]", ["failed", "ok"]),
         ("true == 1 || '1' == 1 || null == false", False),
         ("1 == 1.0", True),
+        ("'\\ud83d\\ude00'", "😀"),
         ("false && gone.x > 1", False),
     ],
 )  # fmt: skip
@@ -89,6 +93,9 @@ def test_what_an_expression_computes(text: str, expected: Any) -> None:
         ("a" + ".a" * MAX_DEPTH, f"nested deeper than {MAX_DEPTH}"),
         ("-" * MAX_DEPTH + "1", f"nested deeper than {MAX_DEPTH}"),
         ("1" + "+1" * MAX_DEPTH, f"nested deeper than {MAX_DEPTH}"),
+        ("1e999", "1e999 is larger than any number here"),
+        ("9" * 400, "is larger than any number here"),
+        ("words == '\\ud83d'", "of half a character"),
     ],
 )
 def test_what_cannot_be_read_is_said_with_its_place(text: str, said: str) -> None:
@@ -116,6 +123,10 @@ def test_what_cannot_be_read_is_said_with_its_place(text: str, said: str) -> Non
         ("split('a', '')", "the separator is empty"),
         ("min([])", "the list is empty"),
         ("status('x')", "status() takes a task"),
+        ("t1.items['²']", "is no index of a list"),
+        ("t1.items['--1']", "is no index of a list"),
+        ("t1.items[digits]", "is no index of a list"),
+        ("round(endless)", "inf is no finite number"),
     ],
 )
 def test_what_cannot_be_computed_names_the_value(text: str, said: str) -> None:
@@ -139,6 +150,21 @@ def test_a_value_cannot_grow_without_end() -> None:
             compute("join([1, 2, 3], long)")
     finally:
         del VALUES["long"]
+
+
+def test_an_evaluation_cannot_look_at_values_without_end() -> None:
+    expression = Expression.parse("[" + ", ".join(["contains(long, 7)"] * 100) + "]")
+    with pytest.raises(InvalidExpression, match="looks at too many values"):
+        evaluate(expression, lambda _: list(range(100_000)), lambda _: "ok")
+
+
+def test_a_text_is_read_as_json_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(effort, "parsed_object", lambda text: read.append(text) or {"a": 1})
+    seen, said = effort.Effort(), Expression.parse("[" + ", ".join(["said.a"] * 100) + "]")
+    for _ in range(3):
+        evaluate(said, value, lambda _: "ok", seen)
+    assert read == [VALUES["said"]]
 
 
 def test_what_an_expression_refers_to_is_known_before_it_is_computed() -> None:

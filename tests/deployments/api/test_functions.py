@@ -167,3 +167,12 @@ async def test_a_stream_of_calls(service: Service) -> None:
     (call,) = chunks[0]["choices"][0]["delta"]["tool_calls"]
     assert (call["index"], call["function"]["name"]) == (0, "get_weather")
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+async def test_a_schema_that_is_none_is_no_fault_of_the_service(service: Service) -> None:
+    odd = {"minutes": {"type": "integer", "enum": 5, "default": {}}}
+    named = {"name": "boil", "description": "Boil an egg.", "input-type": 5}
+    tools = [{"type": "function", "function": named | {"parameters": {"type": "object", "properties": odd}}}]
+    body = {"model": "plan", "messages": [{"role": "user", "content": "Boil an egg."}], "tools": tools}
+    answer = await service.http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
