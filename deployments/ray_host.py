@@ -177,11 +177,13 @@ class RayHost:
         from ray import serve
 
         children = _descendants(os.getpid()) if self._settings.address is None else set()
-        with contextlib.suppress(Exception):  # a cluster that died cannot be asked to stop; what is left is ended below
-            if self._settings.address is None:
-                serve.shutdown()
-            else:
-                _delete_ours(self._settings.drain_s + DELETE_S)
+        # Serve, asked while Ray is not there, joins the newest cluster of the machine: its nodes are somebody else's.
+        if ray.is_initialized():
+            with contextlib.suppress(Exception):  # a cluster that died cannot be asked; what is left is ended below
+                if self._settings.address is None:
+                    serve.shutdown()
+                else:
+                    _delete_ours(self._settings.drain_s + DELETE_S)
         ray.shutdown()
         _end(children)
         if self._folder is not None:

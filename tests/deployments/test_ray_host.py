@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 import pytest
 
 from deployments.logs import configure_logging
-from deployments.ray_host import BLOCK, RayRemarks, _free_block, port_owner
+from deployments.ray_host import BLOCK, RayHost, RayRemarks, _free_block, port_owner
 from deployments.settings import Settings
 
 
@@ -54,3 +54,17 @@ def test_the_log_level_is_the_settings():
     finally:
         for name in ("modelyard", "deployments", "graph", "router"):
             logging.getLogger(name).setLevel(before)
+
+
+@pytest.mark.parametrize("address", [None, "127.0.0.1:1"])
+def test_what_was_never_joined_is_not_stopped(monkeypatch, address):
+    import ray
+    from ray import serve
+
+    asked = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    for name in ("shutdown", "status", "delete"):
+        monkeypatch.setattr(serve, name, lambda *_, name=name, **__: asked.append(name))
+    RayHost(Settings(address=address)).stop()
+    assert asked == []
