@@ -17,7 +17,7 @@ from deployments.app_names import GATEWAY
 from deployments.logs import configure_logging
 from deployments.models import resolve_model
 from deployments.ray_host import RayHost, port_owner
-from deployments.settings import Settings
+from deployments.settings import Settings, misspelt_variables
 from graph.errors import InvalidRequest, InvalidSpec, ModelyardError, Problem
 from graph.loader import load_paths
 from graph.model_graph import ModelGraph
@@ -60,7 +60,7 @@ def serve_forever(settings: Settings, on_event: OnEvent) -> int:
         reached = f"others reach {settings.host}, and without a key anyone could use and change this service"
         advice = "set MODELYARD_API_KEY (`openssl rand -hex 32` makes one), or listen on 127.0.0.1"
         raise InvalidRequest(f"{reached}: {advice}", param="api_key")
-    resolve_model(settings.encoder_reference())
+    _find_encoder(settings)
     for warning in _warnings(settings):
         on_event(ServiceEvent("warning", warning))
     asyncio.run(_sync(settings, specs))
@@ -83,7 +83,8 @@ def serve_forever(settings: Settings, on_event: OnEvent) -> int:
 
 def _read_specs(settings: Settings) -> tuple[NodeSpec, ...]:
     loaded = load_paths(settings.nodes, installed_kinds())
-    problems = [*loaded.problems, *ModelGraph(loaded.specs).problems()]
+    between = ModelGraph(loaded.specs).problems()
+    problems = [*loaded.problems, *(Problem(loaded.sources[p.where], p.key, p.message) for p in between)]
     if settings.quality_data is not None:
         try:
             read_correctness(settings.quality_data)
@@ -104,8 +105,15 @@ def _read_specs(settings: Settings) -> tuple[NodeSpec, ...]:
     return loaded.specs
 
 
+def _find_encoder(settings: Settings) -> None:
+    try:
+        resolve_model(settings.encoder_reference())
+    except InvalidSpec as error:
+        raise InvalidSpec([Problem("settings", "encoder", problem.message) for problem in error.problems]) from error
+
+
 def _warnings(settings: Settings) -> list[str]:
-    found = []
+    found = misspelt_variables()
     if settings.store.startswith("memory"):
         found.append("the store is memory://: nothing is kept, and node processes do not share it")
     return found
@@ -113,10 +121,10 @@ def _warnings(settings: Settings) -> list[str]:
 
 async def _sync(settings: Settings, specs: tuple[NodeSpec, ...]) -> None:
     """Bring the files' nodes into the registry before anything is started."""
-    store = make_store(settings.store)
     try:
+        store = make_store(settings.store)
         await store.open()
-    except ConnectionError as error:
+    except (ValueError, ConnectionError) as error:
         raise InvalidSpec([Problem("settings", "store", str(error))]) from error
     try:
         if settings.nodes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from deployments.addresses import is_loopback
 from graph.errors import InvalidRequest
@@ -226,7 +228,8 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+            given = {name for name, value in overrides.items() if value is not None and value != ()}
+            lines = [_told(item, given) for item in error.errors()]
             first = error.errors()[0]["loc"]
             raise InvalidRequest("; ".join(lines), param=str(first[0]) if first else None) from None
 
@@ -241,6 +244,27 @@ class Settings(BaseModel):
             return self.encoder
         installed = importlib.util.find_spec(INSTALLED_ENCODER.split("/")[0]) is not None
         return f"pkg://{INSTALLED_ENCODER}" if installed else HUB_ENCODER
+
+
+def misspelt_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return a sentence for each variable that is no setting but looks like one; nodes may name others as secrets."""
+    known = [PREFIX + name.upper() for name in (*Settings.model_fields, "url")]
+    strangers = sorted(set(os.environ if environment is None else environment) - set(known))
+    close = {name: get_close_matches(name, known, 1, 0.85) for name in strangers if name.startswith(PREFIX)}
+    return [
+        f"{name} is no setting and counts for nothing (did you mean {like[0]}?)" for name, like in close.items() if like
+    ]
+
+
+def _told(item: ErrorDetails, given: Container[str]) -> str:
+    """Say what is wrong with a setting, by the name that it was given by: its option or its variable."""
+    name = "_".join(map(str, item["loc"][:1]))
+    if not name:  # of several settings together
+        return item["msg"].removeprefix("Value error, ")
+    label = f"--{name.replace('_', '-')}" if name in given else PREFIX + name.upper()
+    number = item["type"].startswith(("int_", "float_", "bool_", "literal_", "greater_", "less_"))  # never a secret
+    value = f"; got {item['input']!r:.80}" if number else ""
+    return f"{label}: {item['msg'].removeprefix('Value error, ')}{value}"
 
 
 def ray_token_known() -> bool:

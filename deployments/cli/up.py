@@ -103,7 +103,7 @@ def _option(name: str, field: FieldInfo) -> Any:
 
 def _help(name: str, field: FieldInfo) -> str:
     text = field.description or f"{name.replace('_', ' ').capitalize()}."
-    default = "" if field.default in (None, (), False) else f" Default: {field.default}."
+    default = "" if field.default in (None, (), False, "") else f" Default: {field.default}."
     return text.replace("`", "") + default
 
 

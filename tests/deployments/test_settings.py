@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.settings import HUB_ENCODER, Settings, client_environment, process_environment
+from deployments.settings import HUB_ENCODER, Settings, client_environment, misspelt_variables, process_environment
 from graph.errors import InvalidRequest
 
 
@@ -22,6 +22,25 @@ def test_every_wrong_setting_is_named_at_once() -> None:
         Settings.from_env({"MODELYARD_PORT": "http", "MODELYARD_MIN_PROBABILITY": "2"})
     assert "MODELYARD_PORT: " in caught.value.message and "MODELYARD_MIN_PROBABILITY: " in caught.value.message
     assert caught.value.param == "port"
+
+
+def test_a_wrong_setting_is_named_as_it_was_given_with_its_value() -> None:
+    with pytest.raises(InvalidRequest, match=r"--port: .*; got 99999; MODELYARD_GATE: .*'warn'.*; got 'of'"):
+        Settings.from_env({"MODELYARD_PORT": "80", "MODELYARD_GATE": "of"}, port=99999)
+    with pytest.raises(InvalidRequest, match=r"^--mcp-servers: 'tools' must be written as NAME=COMMAND$"):
+        Settings.from_env({}, mcp_servers=("tools",))
+    with pytest.raises(InvalidRequest, match=r"^oidc_issuer needs oidc_audience"):
+        Settings.from_env({"MODELYARD_OIDC_ISSUER": "https://login.example.com"})
+
+
+def test_a_variable_that_is_nearly_a_setting_is_pointed_out() -> None:
+    told = misspelt_variables(
+        {"MODELYARD_PROT": "1", "MODELYARD_APIKEY": "x", "MODELYARD_URL": "", "MODELYARD_CRM": ""}
+    )
+    assert told == [
+        "MODELYARD_APIKEY is no setting and counts for nothing (did you mean MODELYARD_API_KEY?)",
+        "MODELYARD_PROT is no setting and counts for nothing (did you mean MODELYARD_PORT?)",
+    ]
 
 
 def test_an_empty_variable_counts_as_none() -> None:
