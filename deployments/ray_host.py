@@ -26,6 +26,8 @@ log = logging.getLogger("modelyard.ray")
 
 DELETE_S = 20.0
 """How long applications may take to go after they have drained."""
+REACH_S = 10.0
+"""How long the address of a cluster may take to answer."""
 BLOCK = 500
 """Ports that the replicas of one service may listen on."""
 LOCAL_CPUS = 4
@@ -109,7 +111,8 @@ class RayHost:
         try:
             self._connect(ray)
         except (RayError, RuntimeError, OSError, ValueError) as error:  # what `ray.init` and Serve raise
-            what = "Ray could not be started" if self._settings.address is None else "the Ray cluster cannot be joined"
+            address = self._settings.address
+            what = "Ray could not be started" if address is None else f"the Ray cluster {address} cannot be joined"
             raise ModelyardError(f"{what}: {error}") from error
 
     def _connect(self, ray: Any) -> None:
@@ -128,6 +131,7 @@ class RayHost:
                 _node_ip_address="127.0.0.1" if self._settings.host in ("127.0.0.1", "localhost") else None,
             )
         else:
+            _reach(self._settings.address)
             ray.init(address=self._settings.address, log_to_driver=False, configure_logging=False)
         serve.start(http_options={"host": self._settings.host, "port": self._settings.port})
 
@@ -188,6 +192,13 @@ class RayHost:
         _end(children)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _reach(address: str) -> None:
+    """Raise `OSError` where nobody listens at `host:port`, which Ray would try again and again for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
 
 
 def _delete_ours(patience_s: float) -> None:

@@ -9,6 +9,7 @@ import pytest
 from deployments.logs import configure_logging
 from deployments.ray_host import BLOCK, RayHost, RayRemarks, _free_block, port_owner
 from deployments.settings import Settings
+from graph.errors import ModelyardError
 
 
 @pytest.fixture
@@ -68,3 +69,11 @@ def test_what_was_never_joined_is_not_stopped(monkeypatch, address):
         monkeypatch.setattr(serve, name, lambda *_, name=name, **__: asked.append(name))
     RayHost(Settings(address=address)).stop()
     assert asked == []
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_not_there_is_told_at_once(listener, scheme):
+    address = f"{scheme}127.0.0.1:{listener.getsockname()[1]}"
+    listener.close()
+    with pytest.raises(ModelyardError, match=f"the Ray cluster {address} cannot be joined: .*refused"):
+        RayHost(Settings(address=address)).start()
