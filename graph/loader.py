@@ -26,6 +26,8 @@ MAX_NUMBER = 40
 """Characters of a number: YAML's other notations of long ones take minutes to read."""
 MAX_PROBLEMS = 100
 """Problems that are reported of one document."""
+PYTHON_WORDS = {"valid tuple": "list", "valid dictionary": "mapping", "valid string": "text"}
+"""What pydantic calls the shapes of YAML, and what a writer of YAML does."""
 _SECRET_WORDS = ("key", "secret", "token", "password", "header", "auth", "credential", "cookie")
 
 
@@ -89,7 +91,9 @@ def parse_documents(data: bytes, where: str) -> tuple[list[tuple[str, Any]], lis
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        return [], [Problem(where, "", f"is not valid YAML{line}: {getattr(error, 'problem', None) or error}")]
+        problem = getattr(error, "problem", None) or str(error)
+        advice = "; a text with ': ' in it stands in quotes" if problem.startswith("mapping values") else ""
+        return [], [Problem(where, "", f"is not valid YAML{line}: {problem}{advice}")]
     except (ValueError, RecursionError) as error:
         return [], [Problem(where, "", str(error))]
     named = [(f"{where}#{index}" if len(documents) > 1 else where, d) for index, d in enumerate(documents, 1)]
@@ -180,13 +184,9 @@ def check_documents(
 def check_document(document: Any, kinds: KindRegistry, where: str) -> tuple[NodeSpec | None, list[Problem]]:
     """Validate one document: its shape, its kind and the kind's own params."""
     if not isinstance(document, Mapping):
-        return None, [
-            Problem(
-                where,
-                "",
-                f"is a {type(document).__name__}; a node is a mapping with at least name, kind and description",
-            )
-        ]
+        found = "a list" if isinstance(document, list) else "plain text"
+        message = f"is {found}; a node is a mapping with at least name, kind and description"
+        return None, [Problem(where, "", message)]
     problems = []
     spec = None
     try:
@@ -224,6 +224,8 @@ def _translate(error: ValidationError, model: type[BaseModel], where: str, prefi
         path = [str(part) for part in item["loc"]]
         key = ".".join([prefix, *path] if prefix else path)
         message = item["msg"].removeprefix("Value error, ")
+        for theirs, word in PYTHON_WORDS.items():
+            message = message.replace(theirs, word)
         if item["type"] == "extra_forbidden":
             valid = _fields_at(model, item["loc"][:-1])
             message = f"unknown key{_suggest(path[-1], valid)}; valid keys: {', '.join(sorted(valid))}"

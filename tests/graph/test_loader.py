@@ -61,8 +61,13 @@ def test_two_documents_in_one_file_and_empty_ones_between() -> None:
     [
         ("", "f: declares no node"),
         ("# nothing\n---\n", "f: declares no node"),
-        ("just words", "f: is a str; a node is a mapping with at least name, kind and description"),
+        ("just words", "f: is plain text; a node is a mapping with at least name, kind and description"),
         ("- a\n- b", "f: is a list; a node is a mapping with at least name, kind and description"),
+        (
+            "description: Taxes: VAT",
+            "column 19: mapping values are not allowed in this context; a text with ': ' in it",
+        ),
+        (GOOD + "edges: {escalates: b}\n", "f: edges.escalates: input should be a list; got 'b'"),
         ("name: [", "f: is not valid YAML at line"),
         ("\tname: a", "f: is not valid YAML at line 1, column 1: found character"),
         (GOOD + "name: twice\n", "f: line 5: key 'name' is written twice"),
@@ -79,14 +84,14 @@ def test_two_documents_in_one_file_and_empty_ones_between() -> None:
         (GOOD + "arguments: {q: {typ: string}}\n", "f: arguments.q.typ: unknown key (did you mean 'type'?)"),
         (GOOD + "limits: {attempts: 99}\n", "f: limits.attempts: input should be less than or equal to 10; got 99"),
         (GOOD + "params: {temperature: warm}\n", "f: params.temperature: input should be a valid number"),
-        (GOOD + "params: 5\n", "f: params: input should be a valid dictionary; got 5"),
-        (GOOD + "params:\n", "f: params: input should be a valid dictionary; got None"),
+        (GOOD + "params: 5\n", "f: params: input should be a mapping; got 5"),
+        (GOOD + "params:\n", "f: params: input should be a mapping; got None"),
         (
             GOOD.replace("fake", "fkae"),
             "f: kind: 'fkae' is not installed (did you mean 'fake'?); installed: fake, other",
         ),
         (GOOD.replace("kind: fake\n", ""), "f: kind: is required"),
-        (GOOD.replace("fake", "7"), "f: kind: input should be a valid string; got 7"),
+        (GOOD.replace("fake", "7"), "f: kind: input should be a text; got 7"),
         (GOOD.replace("legal", "Legal Expert"), "f: name: 'Legal Expert' must be 1 to 63 lower-case letters"),
         (
             GOOD.replace("legal", "auto"),
