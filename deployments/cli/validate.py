@@ -34,6 +34,9 @@ def validate(paths: NodePaths, as_json: Json = False) -> None:
         write_json({"ok": not problems, "problems": [problem_json(p) for p in problems], "nodes": nodes})
     elif problems:
         write_problems(problems)
+        if any("no node is called" in problem.message for problem in problems):
+            advice = "Name the files of the other nodes, too, or ask a service with them: modelyard nodes add --dry-run"
+            console(stderr=True).print(styled(advice, "dim"), soft_wrap=True)
     else:
         rows = [
             (

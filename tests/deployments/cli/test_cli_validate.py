@@ -55,7 +55,7 @@ def test_every_problem_of_every_file_is_reported(cli, folder):
     table = cli("validate", path)
     assert table.exit_code == 1
     assert "did you mean 'openai'?" in table.stdout
-    assert "problems in" in table.stderr
+    assert "problems in" in table.stderr and "Name the files of the other nodes, too" in table.stderr
 
 
 def test_an_edge_to_a_node_that_is_declared_wrongly_is_no_second_problem(cli, folder):
