@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -40,6 +40,8 @@ STATUS: dict[type[errors.ModelyardError], tuple[int, str]] = {
 """HTTP status and error type by class; the nearest base class counts."""
 
 
+_PLAIN = ("literal_error", "greater_", "less_", "int_parsing", "float_parsing", "bool_parsing")
+"""What is wrong with a plain value, which may be shown to whoever sent it; a text may be long, or a secret."""
 _UNION_SIDE = re.compile(r"^(str|list|dict|int|float|bool)(\[|$)")
 
 
@@ -81,8 +83,13 @@ def bug_response(error: Exception) -> Response:
     return error_response(errors.ModelyardError(f"internal error: {type(error).__name__}"))
 
 
-def invalid(error: ValidationError | RequestValidationError, prefix: tuple[str, ...] = ()) -> errors.InvalidRequest:
-    """Translate a failed validation: the first field at fault is `param`, the message names all."""
+def invalid(
+    error: ValidationError | RequestValidationError, prefix: tuple[str, ...] = (), form: Any = None
+) -> errors.InvalidRequest:
+    """Translate a failed validation: the first field at fault is `param`, the message names all.
+
+    `form` is the model that was not met: of an unknown field it says which there are.
+    """
     items = error.errors()
     if items[0]["type"] == "json_invalid":
         return errors.InvalidRequest(f"the body is not JSON: {items[0]['ctx']['error']}")
@@ -90,9 +97,29 @@ def invalid(error: ValidationError | RequestValidationError, prefix: tuple[str, 
     for item in items[:10]:
         key = ".".join(str(part) for part in (*prefix, *_location(item["loc"])))
         message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            fields = _fields(form, _location(item["loc"])[:-1])
+            message = f"unknown field; valid fields: {', '.join(fields)}" if fields else "unknown field"
+        elif item["type"].startswith(_PLAIN):
+            message += f"; got {item['input']!r:.80}"
         lines.append(f"{key}: {message}" if key else message)
     param = ".".join(str(part) for part in (*prefix, *_location(items[0]["loc"]))) or None
     return errors.InvalidRequest("; ".join(lines), param=param)
+
+
+def _fields(form: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """Return the fields of the model at a place within a form; none where that is not sure."""
+    for part in ("", *loc):
+        if part and (not _is_model(form) or (field := form.model_fields.get(str(part))) is None):
+            return []
+        form = field.annotation if part else form
+        models = [side for side in get_args(form) if _is_model(side)]
+        form = models[0] if len(models) == 1 else form
+    return list(form.model_fields) if _is_model(form) else []
+
+
+def _is_model(form: Any) -> bool:
+    return isinstance(form, type) and issubclass(form, BaseModel)
 
 
 def _location(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
@@ -108,16 +135,22 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, errors.ModelyardError)  # noqa: S101  # registered for that class
         return error_response(error)
 
-    async def validation(_: Request, error: Exception) -> Response:
+    async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError | ValidationError)  # noqa: S101  # registered for those
-        return error_response(invalid(error))
+        body = getattr(request.scope.get("route"), "body_field", None)
+        return error_response(invalid(error, form=body and body.field_info.annotation))
 
-    async def http(_: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  # registered for that class
         if isinstance(error.__cause__, errors.ModelyardError):  # FastAPI wraps what goes wrong while it reads a body
             return error_response(error.__cause__)
         kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
-        body = {"error": {"message": str(error.detail), "type": kind, "param": None, "code": None}}
+        message = str(error.detail)
+        if error.status_code in (404, 405) and message in ("Not Found", "Method Not Allowed"):  # the framework's own
+            message = (
+                f"there is no {request.method} {request.url.path:.200}; routes begin with /v1, and /docs lists them"
+            )
+        body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
         return JSONResponse(body, error.status_code, dict(error.headers or {}))
 
     async def bug(_: Request, error: Exception) -> Response:

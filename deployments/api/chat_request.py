@@ -149,7 +149,7 @@ class ChatRequest(BaseModel):
         try:
             request = cls.model_validate(data)
         except ValidationError as error:
-            raise invalid(error) from None
+            raise invalid(error, form=cls) from None
         if request.n not in (None, 1):
             raise UnsupportedParameter("n must be 1: one answer is given for a request", param="n")
         return request

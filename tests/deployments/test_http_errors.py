@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any, Literal
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
 
 from deployments import http_errors
 from deployments.http_errors import STATUS, bug_response, error_body, error_response, status_of
@@ -93,3 +95,46 @@ async def test_a_bug_is_an_answer_in_the_same_form() -> None:
         answer = await client.get("/")
     assert answer.status_code == 500
     assert answer.json()["error"]["message"] == "internal error: OSError"
+
+
+class Budget(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    calls: int = Field(1, ge=1)
+
+
+class Form(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    text: str = ""
+    mood: Literal["good", "bad"] = "good"
+    budget: Budget | None = None
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"txt": "x"}, "txt: unknown field; valid fields: text, mood, budget"),
+        ({"budget": {"call": 1}}, "budget.call: unknown field; valid fields: calls"),
+        ({"budget": {"calls": 0}}, "budget.calls: Input should be greater than or equal to 1; got 0"),
+        ({"mood": "fine"}, "mood: Input should be 'good' or 'bad'; got 'fine'"),
+        ({"text": ["a secret"]}, "text: Input should be a valid string"),
+    ],
+)
+async def test_a_wrong_field_is_told_with_what_would_be_right(body: dict[str, Any], told: str) -> None:
+    app = FastAPI()
+    http_errors.install(app)
+
+    @app.post("/")
+    async def take(form: Form) -> None: ...
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://modelyard") as client:
+        answer = await client.post("/", json=body)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, told)
+
+
+async def test_a_route_that_is_not_there_is_named() -> None:
+    app = FastAPI()
+    http_errors.install(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://modelyard") as client:
+        answer = await client.post("/chat/completions")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"].startswith("there is no POST /chat/completions; routes begin with /v1")
