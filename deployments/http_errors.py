@@ -47,7 +47,7 @@ _UNION_SIDE = re.compile(r"^(str|list|dict|int|float|bool)(\[|$)")
 
 def status_of(error: errors.ModelyardError) -> tuple[int, str]:
     """Return the HTTP status and the error type of an error."""
-    if isinstance(error, errors.DeadlineExceeded) and error.limit == "deadline":
+    if isinstance(error, errors.DeadlineExceeded) and error.limit in ("deadline", "body"):
         return 408, "timeout_error"
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 

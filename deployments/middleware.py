@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from opentelemetry.trace import INVALID_SPAN, Span
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.access.origins import check_origin
 from deployments.access.principal import NOBODY
 from deployments.access.rules import Rules
 from deployments.access.security import Security
 from deployments.http_errors import bug_response, error_response
 from deployments.intake import Intake
 from deployments.logs import speak_of
+from deployments.request_body import RequestBody
 from deployments.settings import Settings
 from graph import telemetry as otel
 from graph.errors import ModelyardError, PayloadTooLarge
@@ -117,15 +118,17 @@ class RequestMiddleware:
         if self._standalone:
             exchange.headers["x-request-id"] = request_id
         scope.setdefault("state", {})["exchange"] = exchange
-        finish = _Finish(exchange, send)
+        body = RequestBody(receive, headers, self._max_body, tell_when_gone=self._standalone)
+        finish = _Finish(exchange, send, body)
         self._intake.requests += 1
         try:
             try:
                 await self._admit(scope["method"], path.removeprefix(scope.get("root_path", "")), headers, exchange)
             except ModelyardError as refusal:
+                await body.drain()
                 await error_response(refusal)(scope, receive, finish)
             else:
-                await self._app(scope, _bounded(receive, self._max_body, self._standalone), finish)
+                await self._app(scope, body, finish)
         except ClientDisconnect:
             pass  # nobody is there to be answered
         except Exception as error:  # a boundary: a bug becomes an answer, and its details go to the log
@@ -157,6 +160,8 @@ class RequestMiddleware:
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._max_body:
             raise PayloadTooLarge(f"the body has {length} bytes; at most {self._max_body} are taken")
+        if self._access.is_open:
+            check_origin(headers.get("origin", ""), headers.get("host", ""))
         rule = self._rules.find(method, path)
         authorization = headers.get("authorization", "")
         try:
@@ -169,6 +174,7 @@ class RequestMiddleware:
             exchange.timings["auth"] = (time.perf_counter() - exchange.began) * 1000
         if (refusal := rule.refusal(principal)) is not None:
             raise refusal
+        exchange.span.set_attribute(otel.CALLER, principal.mark)
         if rule.counted and principal.is_limited:
             await self._quotas.admit(principal, exchange.headers)
 
@@ -184,11 +190,12 @@ def _name_by_route(span: Span, scope: Scope) -> None:
 class _Finish:
     """`send` that adds the headers of the exchange and remembers the status."""
 
-    __slots__ = ("_exchange", "_send", "status")
+    __slots__ = ("_body", "_exchange", "_send", "status")
 
-    def __init__(self, exchange: Exchange, send: Send) -> None:
+    def __init__(self, exchange: Exchange, send: Send, body: RequestBody) -> None:
         self._exchange = exchange
         self._send = send
+        self._body = body
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
@@ -198,26 +205,8 @@ class _Finish:
             added = exchange.headers | {"server-timing": exchange.server_timing()}
             if exchange.trace_id:
                 added["x-trace-id"] = exchange.trace_id
+            if not self._body.ended:  # nobody waits for the rest: a slow client would hold its place meanwhile
+                added["connection"] = "close"
             headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added.items()]
             message = {**message, "headers": [*message.get("headers", ()), *headers]}
         await self._send(message)
-
-
-def _bounded(receive: Receive, limit: int, tell_when_gone: bool) -> Callable[[], Awaitable[Message]]:
-    """Count the bytes of a body whose length was not declared, or was declared wrong."""
-    seen = 0
-
-    async def bounded() -> Message:
-        nonlocal seen
-        message = await receive()
-        if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise PayloadTooLarge(f"the body has more than {limit} bytes")
-        elif not tell_when_gone:
-            # Serve cancels the handler by itself. Told as well, the handler would cancel itself at the same moment, and
-            # a second cancellation can interrupt the closing of its streams.
-            await asyncio.get_running_loop().create_future()
-        return message
-
-    return bounded

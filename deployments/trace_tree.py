@@ -11,6 +11,7 @@ import orjson
 
 from deployments.span_store import trace_log
 from graph.stores.base import StateStore
+from graph.telemetry import CALLER
 
 _PAGE: Final = 1000
 
@@ -77,6 +78,11 @@ class TraceTree:
         """Yield every span, parents first."""
         for root in self.roots:
             yield from root.walk()
+
+    @property
+    def callers(self) -> frozenset[str]:
+        """Marks of those whose requests the trace is of."""
+        return frozenset(str(span.attributes[CALLER]) for span in self.walk() if CALLER in span.attributes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the native surface's form."""

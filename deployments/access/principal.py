@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
@@ -64,11 +66,21 @@ class Principal:
         return self.limits.requests is not None or self.limits.metered
 
     @cached_property
+    def mark(self) -> str:
+        """What tells this one from others and says nothing else: on the spans of its requests."""
+        return hashlib.sha256(self.id.encode()).hexdigest()[:16]
+
+    @cached_property
     def caller(self) -> Caller | None:
         """What travels with this one's calls; None for the operator."""
         if self.id == OPERATOR_ID:
             return None
         return Caller(self.id, self.nodes, self.limits.runs, self.limits.metered)
+
+    def may_see_trace_of(self, marks: Set[str]) -> bool:
+        """Whether a trace of the requests of these may be looked at: one's own; all by the scope read, or an admin."""
+        sees_all = self.is_admin or ("read" in self.scopes and self.nodes is None)
+        return sees_all or marks == {self.mark}
 
     def may_see_run_of(self, caller: str | None) -> bool:
         """Whether a run that this caller started may be looked at: one's own, and an admin everyone's."""

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from deployments.api.state import gateway_of
-from graph.errors import InvalidRequest, Unauthorized
+from graph.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from deployments.api.mcp_server import McpSurface
 
 PATH: Final = "/mcp"
-_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 routes = APIRouter(tags=["Modelyard"])
 
 
@@ -48,7 +46,6 @@ class McpEntry:
 @routes.api_route(PATH, methods=["GET", "POST", "DELETE"], include_in_schema=False)
 async def mcp(request: Request) -> Response:
     """Answer a client of the Model Context Protocol, over streamable HTTP."""
-    _check_origin(request)
     entry: McpEntry = request.app.mcp
     surface = await entry.surface(gateway_of(request).settings.max_body_bytes)
     return _Delegated(surface)
@@ -63,10 +60,3 @@ class _Delegated(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._surface.manager.handle_request(scope, receive, send)
-
-
-def _check_origin(request: Request) -> None:
-    """Refuse a browser's page of somewhere else, which could otherwise use a service that asks for no key."""
-    origin = request.headers.get("origin")
-    if origin and gateway_of(request).security.access.is_open and urlsplit(origin).hostname not in _LOCAL:
-        raise Unauthorized(f"pages of {origin!r} may not use a service that asks for no key")

@@ -46,13 +46,16 @@ async def metrics(request: Request) -> Response:
 
 @routes.get("/v1/traces/{trace_id}")
 async def show_trace(trace_id: str, request: Request) -> Response:
-    """Return the spans of one request as a tree, critical path marked. Spans arrive within a second."""
+    """Return the spans of one request as a tree, critical path marked. Spans arrive within a second.
+
+    A key with the scope read and without a list of nodes sees every trace, others those of their own requests.
+    """
     if not re.fullmatch(r"[0-9a-f]{32}", trace_id):
         raise InvalidRequest(f"{trace_id!r} is not a trace id: 32 hex digits, from the x-trace-id header",
                              param="trace_id")  # fmt: skip
     await gateway_of(request).flush_spans()
     tree = await load_trace(gateway_of(request).store, trace_id)
-    if tree is None:
+    if tree is None or not exchange_of(request).principal.may_see_trace_of(tree.callers):
         raise RunNotFound(f"no spans of trace {trace_id} are kept (yet)", param="trace_id")
     jaeger = gateway_of(request).settings.jaeger_url
     return JSONResponse(tree.to_json() | {"jaeger": f"{jaeger.rstrip('/')}/trace/{trace_id}" if jaeger else None})

@@ -39,9 +39,10 @@ def rewritten(tmp_path: Path) -> str:
 
 
 def test_only_what_has_no_setting_is_changed(tmp_path: Path) -> None:
-    expected = WRITTEN.replace("    option splice-request\n", "").replace(
-        "defaults\n", "defaults\n    timeout queue 1s\n"
-    )
+    ours = ["timeout queue 1s", "timeout http-request 10s", "option http-buffer-request", "option http-ignore-probes"]
+    ours += [f"errorfile 408 {tmp_path}/408.http"]
+    expected = WRITTEN.replace("    option splice-request\n", "")
+    expected = expected.replace("defaults\n", "\n    ".join(["defaults", *ours]) + "\n")
     expected = expected.replace(" :9101", " 127.0.0.1:9101").replace("*:8404", "127.0.0.1:8404")
     for status in ("502", "503"):
         expected = expected.replace(f"{status} /ray/500.http", f"{status} {tmp_path}/{status}.http")
@@ -50,8 +51,9 @@ def test_only_what_has_no_setting_is_changed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "kind", "retry"),
-    [("502", "node_failed", "upstream_error", None), ("503", "overloaded", "overloaded_error", "1")],
-)
+    [("408", "deadline_exceeded", "timeout_error", None),
+     ("502", "node_failed", "upstream_error", None), ("503", "overloaded", "overloaded_error", "1")],
+)  # fmt: skip
 def test_errors_of_haproxy_look_like_all_others(
     tmp_path: Path, status: str, code: str, kind: str, retry: str | None
 ) -> None:

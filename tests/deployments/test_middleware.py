@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+import deployments.request_body
+from deployments.access.principal import OPERATOR
 from deployments.access.security import make_security
+from deployments.http_errors import error_response
 from deployments.intake import Intake
 from deployments.middleware import RequestMiddleware
 from deployments.settings import Settings
+from graph.errors import ModelyardError
 from graph.stores.memory import MemoryStore
+from graph.telemetry import CALLER
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,3 +93,82 @@ async def test_what_is_not_http_passes() -> None:
 
     await middleware(app, api_key="k")({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert seen == ["lifespan"]
+
+
+async def test_a_request_is_marked_with_who_asked() -> None:
+    marks: dict[str, str] = {}
+
+    class Marked(NonRecordingSpan):
+        def set_attribute(self, key: str, value: Any) -> None:
+            marks[key] = value
+
+    made = Settings()
+    app = RequestMiddleware(
+        echo,
+        made,
+        make_security(made, MemoryStore()),
+        Intake(),
+        standalone=True,
+        start_span=lambda *_: Marked(INVALID_SPAN_CONTEXT),
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+        await http.get("/any")
+    assert marks == {CALLER: OPERATOR.mark}
+
+
+async def slowly(pieces: list[bytes], wait_s: float) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+        await asyncio.sleep(wait_s)
+
+
+async def told(app: RequestMiddleware, pieces: list[bytes], *, waits_s: float = 0.0) -> tuple[int, dict[bytes, bytes]]:
+    """Return the status and the headers of the answer to a body that comes in pieces and never ends."""
+    body, sent = slowly(pieces, waits_s), list[Any]()
+
+    async def receive() -> Any:
+        async for piece in body:
+            return {"type": "http.request", "body": piece, "more_body": True}
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-length", b"1000000")]
+    async with asyncio.timeout(5):
+        await app({"type": "http", "method": "POST", "path": "/any", "headers": headers}, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+@pytest.mark.parametrize(("pieces", "wait_s"), [([b"x"], 0.0), ([b"x"] * 100, 0.02)], ids=["stalls", "trickles"])
+async def test_a_body_that_does_not_come_holds_no_place(
+    monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], wait_s: float
+) -> None:
+    monkeypatch.setattr(deployments.request_body, "PIECE_S", 0.2)
+    intake, made = Intake(), Settings()
+    app = RequestMiddleware(answering(echo), made, make_security(made, MemoryStore()), intake, standalone=True)
+    status, headers = await told(app, pieces, waits_s=wait_s)
+    assert (status, headers[b"connection"], intake.requests) == (408, b"close", 0)
+
+
+async def test_a_refused_request_with_a_body_to_come_ends_its_connection() -> None:
+    status, headers = await told(middleware(echo, api_key="k"), [b"x"])
+    assert (status, headers[b"connection"]) == (401, b"close")
+
+
+async def test_a_refused_request_whose_body_has_come_keeps_its_connection() -> None:
+    async with client(api_key="k") as http:
+        answer = await http.post("/any", content=b"12345")
+    assert (answer.status_code, "connection" in answer.headers) == (401, False)
+
+
+def answering(app: ASGIApp) -> ASGIApp:
+    """Answer with the errors that an application raises, as handlers do."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except ModelyardError as error:
+            await error_response(error)(scope, receive, send)
+
+    return run

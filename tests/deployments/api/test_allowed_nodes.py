@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from fakes import FakeNode, spec
 from gateway_service import Service, Start
 from sse_client import events_of
 from test_keys import OPERATOR, bearer, begin, make
+
+from deployments.access.principal import Principal
+from deployments.span_store import trace_log
+from graph.telemetry import CALLER
 
 LAW = spec("law", description="Contracts and leases.", examples=["Is this lease enforceable?"],
            edges={"fallback": ["hidden"]})  # fmt: skip
@@ -114,3 +119,25 @@ async def test_runs_are_their_owners(start: Start) -> None:
     assert {name: [run["id"] for run in runs] for name, runs in listed.items()} == {
         "own": [id], "other": [], "operator": [id],
     }  # fmt: skip
+
+
+async def test_a_trace_is_seen_by_whoever_asked_and_by_readers_of_everything(start: Start) -> None:
+    service, key = await limited(start)
+    asked, other = await make(service, scopes=["call"]), await make(service, scopes=["call"])
+    reader = await make(service, scopes=["read"])
+    marks = {"mine": asked["id"], "joined": asked["id"], "answered": other["id"]}
+    ids = {"mine": "1" * 32, "joined": "2" * 32, "answered": "2" * 32}
+    for number, (name, id) in enumerate(marks.items()):
+        principal = Principal(id, "", frozenset())
+        span = {"span_id": str(number), "parent_id": None, "name": "POST /v1/route", "kind": "SERVER", "start_ns": 1,
+                "end_ns": 2, "status": "OK", "message": None, "attributes": {CALLER: principal.mark},
+                "service": None, "instance": None}  # fmt: skip
+        await service.gateway.store.append(trace_log(ids[name]), [orjson.dumps(span)])
+    seen = {
+        name: [
+            (await service.http.get(f"/v1/traces/{ids[name]}", headers=who)).status_code
+            for who in (OPERATOR, bearer(reader["key"]), bearer(asked["key"]), bearer(other["key"]), key)
+        ]
+        for name in ("mine", "joined")
+    }
+    assert seen == {"mine": [200, 200, 200, 404, 404], "joined": [200, 200, 404, 404, 404]}

@@ -143,7 +143,7 @@ async def test_pages_of_elsewhere_cannot_use_an_open_service(start: Start) -> No
     service = await start(LAW)
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     headers = {"accept": "application/json, text/event-stream"}
-    for origin, status in (("https://evil.example", 401), ("http://localhost:6274", 200)):
+    for origin, status in (("https://evil.example", 403), ("http://localhost:6274", 200)):
         answer = await service.http.post("/mcp", json=body, headers=headers | {"origin": origin})
         assert answer.status_code == status, answer.text
 
