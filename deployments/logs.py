@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextvars import ContextVar
+from logging.handlers import WatchedFileHandler
 
 import orjson
 
@@ -22,12 +23,19 @@ def speak_of(request_id: str, trace_id: str) -> None:
 
 
 def configure_logging(settings: Settings) -> None:
-    """Write what our own loggers say, from `log_level` on, to standard error; Ray keeps that in a file per replica."""
-    handler = logging.StreamHandler()
+    """Write what our own loggers say, from `log_level` on, to standard error or the file of a replica."""
+    file = _file_of_the_replica()
+    handler = WatchedFileHandler(file) if file else logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter(FORMAT))
     logging.basicConfig(handlers=[handler])
     for name in OURS:
         logging.getLogger(name).setLevel(settings.log_level.upper())
+
+
+def _file_of_the_replica() -> str | None:
+    """Return the file of a Serve replica, whose standard error goes no further than its level and a large buffer."""
+    targets = (getattr(handler, "target", None) for handler in logging.getLogger("ray.serve").handlers)
+    return next((target.baseFilename for target in targets if isinstance(target, logging.FileHandler)), None)
 
 
 class TextFormatter(logging.Formatter):

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from contextvars import copy_context
+from logging.handlers import MemoryHandler
+from pathlib import Path
 
-from deployments.logs import FORMAT, JsonFormatter, TextFormatter, speak_of
+import pytest
+
+from deployments.logs import FORMAT, OURS, JsonFormatter, TextFormatter, configure_logging, speak_of
+from deployments.settings import Settings
 
 
 def entry(error: Exception | None = None) -> logging.LogRecord:
@@ -43,3 +48,19 @@ def test_text_has_them_at_the_end_of_the_line() -> None:
         return TextFormatter("%(message)s").format(entry())
 
     assert copy_context().run(work).endswith("raised request_id=r1 trace_id=abc")
+
+
+def test_a_replicas_lines_go_to_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "replica.log"
+    target = logging.FileHandler(file)
+    serves = logging.getLogger("ray.serve")
+    monkeypatch.setattr(serves, "handlers", [logging.StreamHandler(), MemoryHandler(1000, target=target)])
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    for name in OURS:  # brought back afterwards
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+    configure_logging(Settings())
+    logging.getLogger("modelyard.files").error("nodes are left as they are")
+    for handler in (*root.handlers, target):
+        handler.close()
+    assert "ERROR modelyard.files nodes are left as they are" in file.read_text()
