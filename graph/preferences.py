@@ -32,9 +32,11 @@ class Preferences:
         for name, value in given.items():
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} must be a number that is not negative; got {value}")
-        total = quality + cost + latency
-        if total == 0:
+        most = max(quality, cost, latency)
+        if most == 0:
             return cls(budget=budget)
+        quality, cost, latency = quality / most, cost / most, latency / most  # their sum may be no finite number
+        total = quality + cost + latency
         return cls(quality / total, cost / total, latency / total, budget)
 
 

@@ -13,6 +13,7 @@ from deployments.models import model_problem, resolve_model
 from deployments.nodes.chat import chat_messages, max_tokens, number, stop_strings
 from deployments.nodes.llama_server import Chunk, LlamaServer, ServerOptions
 from deployments.nodes.loaded import LoadedNode
+from deployments.nodes.schema_bounds import check_schema
 from deployments.nodes.tool_calls import call_instructions, call_schema, forced_functions, functions_of, tool_call
 from deployments.nodes.workers import Emit
 from graph.errors import InvalidRequest, InvalidSpec, Problem, UnsupportedParameter
@@ -120,6 +121,8 @@ class LlamaCppNode(LoadedNode[LlamaServer]):
         body: dict[str, Any] = {"messages": chat_messages(self.spec, call), "stream": True, "return_progress": True}
         body["stream_options"] = {"include_usage": True}
         body |= self.params.model_dump(include={"temperature", "top_p", "repeat_penalty"}, exclude_none=True)
+        for param in ("response_format", "tools"):
+            check_schema(given.get(param), param, name)
         body |= _passed_on(given, name)
         numbers = {key: number(self.spec, given, key, *bounds) for key, bounds in _NUMBERS.items()}
         body |= {key: value for key, value in numbers.items() if value is not None}
