@@ -30,8 +30,9 @@ class LogReader:
             self._seen = latest[-1][0] if latest else 0
         while page := await self._store.read(self._log, after=self._seen, limit=PAGE):
             for number, raw in page:
-                yield orjson.loads(raw)
-                self._seen = number
+                if number > self._seen:  # not read meanwhile by somebody else who asked for what is new
+                    yield orjson.loads(raw)
+                    self._seen = number
 
 
 async def keep_up(catch_up: Callable[[], Awaitable[None]], every_s: float, log: logging.Logger, failure: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 import pytest
 
@@ -18,7 +20,7 @@ async def _new(reader: LogReader) -> list[object]:
 
 
 async def test_each_item_is_read_once_and_in_order() -> None:
-    store, reader = MemoryStore(), None
+    store = MemoryStore()
     reader = LogReader(store, LOG)
     await _append(store, 1, 2)
     assert await _new(reader) == [1, 2]
@@ -44,3 +46,11 @@ async def test_an_item_whose_handling_fails_is_read_again() -> None:
         async for item in reader.new():
             1 / (item - 2)
     assert await _new(reader) == [2, 3]
+
+
+async def test_two_who_ask_at_the_same_time_share_the_items() -> None:
+    store = MemoryStore()
+    await _append(store, *range(50))
+    reader = LogReader(store, LOG)
+    found = await asyncio.gather(_new(reader), _new(reader))
+    assert sorted([*found[0], *found[1]]) == list(range(50))
