@@ -6,6 +6,8 @@ import asyncio
 import time
 from dataclasses import InitVar, dataclass, field
 
+from opentelemetry.trace import Span
+
 from deployments.run_events import EventWriter
 from graph.journal import RunJournal
 from graph.plan import Plan
@@ -25,7 +27,8 @@ class RunWork:
     call: Call
     plan: Plan | None
     options: RunOptions
-    trace: dict[str, str]
+    span: Span
+    """Of the whole run; begun before the request that started it is answered, so that their trace is one."""
     done: tuple[Outcome, ...] | None
     """Outcomes that another process left behind; None for a new run."""
     journal: InitVar[RunJournal]

@@ -112,7 +112,8 @@ class Runs:
                 await self._journal.accept(id, call, plan, otel.trace_id(span), options)
         finally:
             self._accepting -= 1
-        self._begin(RunWork(id, call, plan, options, otel.carrier(span), None, self._journal))
+        whole = otel.workflow_span("plan", parent=span, run=id)
+        self._begin(RunWork(id, call, plan, options, whole, None, self._journal))
         return id
 
     def _graph_for(self, call: Call) -> ModelGraph:
@@ -161,17 +162,19 @@ class Runs:
         id, call = orphan.record.id, replace(orphan.call, resets=True)
         log.warning("taking over run %s, whose process died", id)
         known = (*orphan.record.outcomes, *orphan.record.parts)
-        self._begin(RunWork(id, call, orphan.record.plan, orphan.record.options, {}, known, self._journal))
+        span = otel.workflow_span("plan", run=id)
+        self._begin(RunWork(id, call, orphan.record.plan, orphan.record.options, span, known, self._journal))
 
     def _ended(self, work: RunWork) -> None:
         if self._works.get(work.id) is work:
             del self._works[work.id]
+        work.span.end()  # also of one that was cancelled before it began
         work.writer.close()
 
     async def _work(self, work: RunWork) -> None:
         began = time.perf_counter()
-        span = otel.workflow_span("plan", parent=work.trace, run=work.id)
-        call = work.call.with_context(trace=otel.carrier(span) or work.trace)
+        span = work.span
+        call = work.call.with_context(trace=otel.carrier(span))
         status: str | None = "failed"
         try:
             status = await self._execute(work, call)
@@ -191,7 +194,6 @@ class Runs:
         finally:
             if status is not None:
                 self._on_end(status, time.perf_counter() - began, span)
-            span.end()
 
     async def _execute(self, work: RunWork, call: Call) -> str | None:
         """Plan and run; return the status, or None if another process has taken the run over."""

@@ -60,8 +60,7 @@ class Held:
 
     def export(self, draft: Draft) -> None:
         """Send what a draft holds on its way."""
-        spans, draft.spans = draft.spans, []
-        for span in spans:
+        for span in draft.take():
             done = _finished(span, self._resource, self._scope)
             for processor in self._processors:
                 processor.on_end(done)
@@ -84,6 +83,7 @@ class GatewayHeld(Held):
         if not draft.kept:
             why = next(filter(None, map(self._why, draft.spans)), None)
             if why is None or not self._bucket.take():
+                draft.drop()
                 return
             draft.kept = True
             draft.spans[0].set_attribute(otel.KEPT, why)
@@ -132,6 +132,8 @@ class NodeHeld(Held):
                 self.export(draft)
             elif at > oldest:
                 self._held.append((at, draft))
+            else:
+                draft.drop()
 
     def _run(self) -> None:
         while not self._stopped:

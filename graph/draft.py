@@ -1,8 +1,9 @@
 """Spans that are held in memory until it is known whether their trace is kept.
 
 A trace that is not sampled costs a request little this way, and is whole all the same if it turns out to matter: its
-spans are plain objects that refer to each other, and whatever belongs to a call is worked out when it is kept. Nobody
-clears drafts away: when nothing refers to a request any more, neither does anything to its draft.
+spans are plain objects that refer to each other, and whatever belongs to a call is worked out when it is kept. What is
+not kept is let go at once: a draft refers to what was asked, attachments too, in a circle that the garbage collector
+might break only a hundred thousand requests later.
 """
 
 from __future__ import annotations
@@ -24,15 +25,33 @@ MAX_SPANS: Final = 1000
 class Draft:
     """The spans of one trace in this process."""
 
-    __slots__ = ("kept", "on_quiet", "open", "spans")
+    __slots__ = ("kept", "on_quiet", "open", "room", "spans")
 
     def __init__(self, on_quiet: Callable[[Draft], None]) -> None:
-        """`on_quiet` is called each time no span is open any more: a run goes on after its request was answered."""
+        """`on_quiet` is called when no span is open any more."""
         self.on_quiet = on_quiet
         self.spans: list[DraftSpan] = []
+        self.room = MAX_SPANS
         self.open = 0
         self.kept = False
         """Whether what is in `spans` is on its way, and what ends from now on is to follow."""
+
+    def add(self, span: DraftSpan) -> None:
+        """Hold a span that begins, unless there are too many or the trace is let go."""
+        self.open += 1
+        if self.room:
+            self.room -= 1
+            self.spans.append(span)
+
+    def take(self) -> list[DraftSpan]:
+        """Return the spans that it holds, and hold those that follow."""
+        spans, self.spans, self.room = self.spans, [], MAX_SPANS
+        return spans
+
+    def drop(self) -> None:
+        """Let go of the trace."""
+        self.spans = []
+        self.room = 0
 
 
 class DraftSpan(Span):
@@ -61,9 +80,7 @@ class DraftSpan(Span):
         self.seen: Any = None
         self.start_ns = time.time_ns()
         self.end_ns = 0
-        draft.open += 1
-        if len(draft.spans) < MAX_SPANS:
-            draft.spans.append(self)
+        draft.add(self)
 
     def child(self, name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue] | None) -> DraftSpan:
         """Start a span below this one."""

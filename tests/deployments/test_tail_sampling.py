@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -90,6 +92,24 @@ async def test_a_failed_one_is_kept_with_everything_below_it(telemetry: Telemetr
     assert spans["route embedding"].attributes["modelyard.route.node"] == "law"
 
 
+async def test_what_is_not_kept_is_freed_when_the_request_ends(telemetry: Telemetry) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        root = telemetry.request_span("POST", "/x", {})
+        await ask("law", root)
+        spans = [weakref.ref(span) for span in root.draft.spans]  # type: ignore[attr-defined]
+        root.end()
+        late = otel.route_span("embedding", parent=root)
+        late.end()
+        spans.append(weakref.ref(late))
+        del root, late
+        assert len(spans) == 3
+        assert [span() for span in spans] == [None, None, None]
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize(("slow_s", "errors", "kept"), [(0.001, False, "slow"), (0.0, True, None)])
 async def test_a_slow_one_is_kept_where_that_is_wanted(
     no_provider: None, url: str, slow_s: float, errors: bool, kept: str | None
@@ -115,9 +135,8 @@ async def test_a_run_that_fails_after_its_request_was_answered_is_kept_from_the_
     telemetry: Telemetry, url: str
 ) -> None:
     root = telemetry.request_span("POST", "/v1/runs", {})
-    carrier = otel.carrier(root)
+    workflow = otel.workflow_span("plan", parent=root)
     root.end()
-    workflow = otel.workflow_span("plan", parent=carrier)
     await ask("law", workflow)
     assert otel.ended(workflow, "failed") == ""
     workflow.end()
