@@ -139,7 +139,7 @@ class Gateway:
             kinds=self.kinds,
             snapshot=lambda: self.snapshot,
             router=self.router,
-            planner=make_planner(settings, self.router.score, invoke, self.router.policy_of),
+            planner=make_planner(settings, self.router, invoke),
             invoke=invoke,
             on_routed=self.metrics.routed,
             on_planned=self.metrics.stages["plan"].observe,

@@ -14,17 +14,21 @@ from graph.plan import Plan
 from graph.types import Call
 from router.planner_artifact import CARD, load_planner
 from router.planners.example_based import NAME, fits, plan_by_example
-from router.planners.learned import AsyncScore, LearnedPlanner, PolicyOf, as_preferred
+from router.planners.learned import LearnedPlanner
 from router.planners.llm import LLMPlanner
+from router.planners.tools_alone import ToolsPlanner
 from router.planners.trained import TrainedPlanner
+from router.router import Router
 from router.types import Planner
 
 log = logging.getLogger("modelyard.planner")
 
 
-def make_planner(settings: Settings, score: AsyncScore, invoke: Invoke, policy_of: PolicyOf = as_preferred) -> Planner:
+def make_planner(settings: Settings, router: Router, invoke: Invoke) -> Planner:
     """Return the planner that the settings ask for: a chat node, else a trained one, else rules and learned scores."""
-    planner: Planner = LearnedPlanner(score, policy_of=policy_of)
+    learned = LearnedPlanner(router.score, policy_of=router.policy_of)
+    encoder = None if settings.strategy == "keyword" else router.encoder
+    planner: Planner = ToolsPlanner(router.score, encoder, learned, policy_of=router.policy_of)
     if settings.planner_artifact is not None:
         planner = FollowedPlanner(settings.planner_artifact, planner)
     return LLMPlanner(invoke, settings.planner_node, planner) if settings.planner_node else planner

@@ -52,6 +52,11 @@ class ZeroShotPlanner:
         drafting.take(chosen)
         return drafting.draft()
 
+    def best(self, texts: Sequence[str]) -> list[tuple[str, float]]:
+        """Return the tool that fits each text best, and how well."""
+        rows = self._matcher.score(texts)
+        return [(self.tools.names[int(row.argmax())], float(row.max())) for row in rows]
+
     def over(self, request: str, names: Sequence[str]) -> Draft:
         """Return a draft of these tools in this order, its arguments and links bound from the request."""
         texts = self.texts(request, names)

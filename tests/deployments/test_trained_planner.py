@@ -18,11 +18,12 @@ from graph.spec import NodeSpec
 from graph.types import Call, Message, Modality, Payload, text_payload
 from router.planner_artifact import PlannerArtifact, check_tools, read_card
 from router.planners.decoder import Candidate, Decoder
-from router.planners.learned import LearnedPlanner
 from router.planners.llm import LLMPlanner
 from router.planners.rerank import Memory
+from router.planners.tools_alone import ToolsPlanner
 from router.planners.toolset import Tool, Toolset
 from router.planners.trained import Ranker, TrainedPlanner
+from router.router import Router
 
 WIDTH = 4
 
@@ -119,13 +120,12 @@ async def test_a_newer_artefact_is_taken_and_a_broken_one_is_not(folder: Path, c
 
 
 def test_the_settings_choose_the_planner(tmp_path: Path) -> None:
-    async def score(texts):
-        raise AssertionError
+    router = Router(None)  # type: ignore[arg-type]  # nothing is encoded
 
     def planner(**settings: object):
-        return make_planner(Settings.from_env({}, **settings), score, lambda node, call: None)
+        return make_planner(Settings.from_env({}, **settings), router, lambda node, call: None)
 
-    assert isinstance(planner(), LearnedPlanner)
+    assert isinstance(planner(), ToolsPlanner)
     assert isinstance(planner(planner_artifact=str(tmp_path)), FollowedPlanner)
     assert isinstance(planner(planner_artifact=str(tmp_path), planner_node="a"), LLMPlanner)
 
