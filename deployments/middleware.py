@@ -17,6 +17,7 @@ from deployments.access.origins import check_origin
 from deployments.access.principal import NOBODY
 from deployments.access.rules import Rules
 from deployments.access.security import Security
+from deployments.addresses import is_loopback
 from deployments.http_errors import bug_response, error_response
 from deployments.intake import Intake
 from deployments.logs import speak_of
@@ -102,6 +103,7 @@ class RequestMiddleware:
         self._rules = Rules()
         self._intake = intake
         self._max_body = settings.max_body_bytes
+        self._on_loopback = is_loopback(settings.host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -161,7 +163,7 @@ class RequestMiddleware:
         if length.isdecimal() and int(length) > self._max_body:
             raise PayloadTooLarge(f"the body has {length} bytes; at most {self._max_body} are taken")
         if self._access.is_open:
-            check_origin(headers.get("origin", ""), headers.get("host", ""))
+            check_origin(headers.get("origin", ""), headers.get("host", ""), on_loopback=self._on_loopback)
         rule = self._rules.find(method, path)
         authorization = headers.get("authorization", "")
         try:

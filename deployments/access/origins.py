@@ -18,13 +18,22 @@ _OWN_NAMES = re.compile(r"[^.]+|.*\.(localhost|local|internal)")
 """Names that nobody outside can let point anywhere."""
 
 
-def check_origin(origin: str, host: str) -> None:
-    """Raise `Forbidden` unless the page that asks, if one does, and the name by which it asks are this machine's."""
-    if origin and not is_loopback(urlsplit(origin).hostname or ""):
+def check_origin(origin: str, host: str, *, on_loopback: bool) -> None:
+    """Raise `Forbidden` unless the page that asks, if one does, and the name by which it asks are this service's.
+
+    By which names a service is asked that listens on further addresses, its operator knows: they may be any.
+    """
+    name = _name(host)
+    page = (urlsplit(origin).hostname or "").lower()
+    if origin and not is_loopback(page) and (on_loopback or page != name):
         raise Forbidden(f"pages of {origin[:200]!r} may not use a service that asks for no key")
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    if name and not _is_own(name.strip("[]").rstrip(".").lower()):
+    if on_loopback and name and not _is_own(name):
         raise Forbidden(f"a service that asks for no key is not asked as {name[:200]!r}: use localhost, or set a key")
+
+
+def _name(host: str) -> str:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    return name.strip("[]").rstrip(".").lower()
 
 
 def _is_own(name: str) -> bool:

@@ -31,7 +31,25 @@ from graph.stores.memory import MemoryStore
     ],
 )
 def test_own_pages_and_names(origin: str, host: str) -> None:
-    check_origin(origin, host)
+    check_origin(origin, host, on_loopback=True)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("", "modelyard.models.svc:8000"),
+        ("https://modelyard.example", "modelyard.example"),
+        ("http://modelyard.example:8000", "Modelyard.example:8000"),
+        ("http://localhost:3000", "modelyard.example"),
+    ],
+)
+def test_a_service_on_further_addresses_is_asked_by_any_name(origin: str, host: str) -> None:
+    check_origin(origin, host, on_loopback=False)
+
+
+def test_other_pages_may_not_use_it_either() -> None:
+    with pytest.raises(Forbidden):
+        check_origin("https://evil.example", "modelyard.example", on_loopback=False)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +67,7 @@ def test_own_pages_and_names(origin: str, host: str) -> None:
 )
 def test_pages_and_names_of_elsewhere(origin: str, host: str) -> None:
     with pytest.raises(Forbidden):
-        check_origin(origin, host)
+        check_origin(origin, host, on_loopback=True)
 
 
 @pytest.mark.parametrize("key", [None, "k-1"])
