@@ -18,6 +18,8 @@ from graph.types import NodeName
 
 LOG = "feedback"
 PAGE = 1000
+KEPT = 100_000
+"""Most opinions that the store holds, the newest: what was learned of older ones stays learned."""
 EXAMPLES_MAX = 1000
 """Most labelled requests that one `learn` adds to a node, the newest."""
 
@@ -65,7 +67,7 @@ class FeedbackLog:
         judged = self._rated and entry is not None and score_of(opinion, entry.node) is not None
         if text and (opinion.get("right_node") or judged):
             record["text"] = text[:MAX_CHARACTERS]
-        number = await self._store.append(LOG, [orjson.dumps(record)])
+        number = await self._store.append(LOG, [orjson.dumps(record)], keep=KEPT)
         return Kept(number, entry.node if entry else None, record.get("text"))
 
     async def labels(self) -> dict[str, NodeName]:

@@ -64,7 +64,7 @@ ROUTES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/v1/runs"): _OWN,
     ("GET", "/v1/runs/{id}"): _OWN,
     ("GET", "/v1/runs/{id}/events"): _OWN,
-    ("POST", "/v1/feedback"): _rule("call"),
+    ("POST", "/v1/feedback"): _CALL,
     ("GET", "/v1/traces/{trace_id}"): _OWN,
     ("GET", "/v1/nodes"): _READ,
     ("GET", "/v1/nodes/{name}"): _READ,

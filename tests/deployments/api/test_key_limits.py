@@ -55,6 +55,13 @@ async def test_requests_of_a_minute_are_counted_told_and_refused(start: Start) -
     assert "ratelimit" not in (await chat(service, "the-operators")).headers
 
 
+async def test_feedback_is_counted_like_calls(start: Start) -> None:
+    service, key, _ = await limited(start, requests=2)
+    said = {"request_id": "r1", "rating": "bad"}
+    answers = [await service.http.post("/v1/feedback", json=said, headers=bearer(key)) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [201, 201, 429]
+
+
 async def test_tokens_of_a_minute(start: Start) -> None:
     service, key, clock = await limited(start, tokens=9)
     answers = [await chat(service, key) for _ in range(3)]  # five tokens each

@@ -14,6 +14,7 @@ import yaml
 from fakes import spec
 from gateway_service import Service, Start
 
+import deployments.feedback
 from deployments.quality import QualityLearning
 from deployments.traffic import Traffic
 from graph.spec import NodeSpec
@@ -98,6 +99,15 @@ async def test_the_last_word_on_a_text_counts(start: Start) -> None:
         body = {"request_id": "elsewhere", "right_node": right, "input": "a text of old"}
         assert (await service.http.post("/v1/feedback", json=body)).json()["learnable"] is True
     assert await service.gateway.feedback.labels() == {"a text of old": "cook"}
+
+
+async def test_the_store_holds_the_newest_opinions_only(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployments.feedback, "KEPT", 3)
+    service = await begin(start)
+    for number in range(5):
+        await service.http.post("/v1/feedback", json={"request_id": f"r{number}", "rating": "good"})
+    kept = await service.gateway.store.read("feedback")
+    assert [json.loads(raw)["request_id"] for _, raw in kept] == ["r2", "r3", "r4"]
 
 
 async def test_feedback_keeps_no_text_unless_it_names_the_right_node(start: Start) -> None:
