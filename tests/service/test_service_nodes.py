@@ -95,6 +95,34 @@ def test_a_node_in_the_gateway_is_updated_without_a_failed_request(service, tmp_
         _remove(service, "bridge")
 
 
+def test_a_version_on_trial_is_taken_back_when_worse_and_promoted_when_good(service, tmp_path):
+    def says(words: str, **fields: Any) -> str:
+        return _write(tmp_path, remote_node("judge", service.upstream, template=f"{words} {{input}}", **fields))
+
+    def answer(number: int) -> str:
+        body = {"model": "judge", "messages": [{"role": "user", "content": f"case {number}"}]}
+        asked = service.http.post("/v1/chat/completions", json=body)
+        assert asked.status_code == 200, asked.text
+        return str(asked.json()["choices"][0]["message"]["content"]).split()[1]  # after "echo:"
+
+    def history() -> list[dict[str, Any]]:
+        return list(service.http.get("/v1/nodes/judge/history").json()["data"])
+
+    trial = {"share": 0.5, "max_flips": 0.2, "min_answers": 3, "check": {"must_not_match": "sorry"}}
+    heard: list[str] = []
+    try:
+        assert _modelyard(service, "nodes", "add", says("yes"))[0] == 0
+        assert _modelyard(service, "nodes", "add", says("sorry", rollout=trial))[0] == 0
+        until(lambda: heard.append(answer(len(heard))) or history()[0]["source"] == "rollback", "the worse one is gone")
+        assert set(heard) == {"yes"} and "negative flips" in history()[0]["author"]
+        assert _modelyard(service, "nodes", "add", says("indeed", rollout=trial))[0] == 0
+        until(lambda: {answer(number) for number in range(12)} == {"yes", "indeed"}, "both versions answer")
+        assert _modelyard(service, "nodes", "promote", "judge")[0] == 0
+        until(lambda: {answer(number) for number in range(6)} == {"indeed"}, "the promoted version answers all")
+    finally:
+        _remove(service, "judge")
+
+
 def test_a_node_that_cannot_load_is_failed_and_says_why(service, tmp_path):
     with BackgroundLoad(service.url, ("chess", "legal")) as load:
         model = tmp_path / "no-model.gguf"
