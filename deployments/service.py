@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from deployments.logs import configure_logging
 from deployments.models import resolve_model
 from deployments.ray_host import RayHost, port_owner
 from deployments.settings import Settings, misspelt_variables
+from deployments.stop_signals import given_up_on_signal, stop_on_signals
 from graph.errors import InvalidRequest, InvalidSpec, ModelyardError, Problem
 from graph.loader import load_paths
 from graph.model_graph import ModelGraph
@@ -65,7 +65,7 @@ def serve_forever(settings: Settings, on_event: OnEvent) -> int:
         on_event(ServiceEvent("warning", warning))
     asyncio.run(_sync(settings, specs))
     stop = threading.Event()
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
     host = RayHost(settings)
     on_event(ServiceEvent("starting", f"{len(specs)} nodes declared"))
     try:
@@ -133,15 +133,14 @@ async def _sync(settings: Settings, specs: tuple[NodeSpec, ...]) -> None:
         await store.aclose()
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-
-
 def _start(settings: Settings, host: RayHost, stop: threading.Event, on_event: OnEvent) -> None:
     on_event(ServiceEvent("ray", "starting Ray" if settings.address is None else f"joining {settings.address}"))
-    host.start()
-    _stop_on_signals(stop)  # again: Ray puts handlers of its own in their place
+    try:
+        _start_ray(settings, host, on_event)
+    except SystemExit:  # from Ray's own handler of SIGTERM
+        stop.set()
+        return
+    stop_on_signals(stop)  # again: Ray puts handlers of its own in their place
     from ray import serve
 
     from deployments.app import build_app
@@ -150,6 +149,15 @@ def _start(settings: Settings, host: RayHost, stop: threading.Event, on_event: O
     target = serve.RunTarget(build_app(settings), name=GATEWAY, route_prefix="/")
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     _await_nodes(settings, stop, on_event)
+
+
+def _start_ray(settings: Settings, host: RayHost, on_event: OnEvent) -> None:
+    if settings.address is None:
+        host.start()
+        return
+    # Joining may block for minutes where the address takes connections and says nothing. It starts no process.
+    with given_up_on_signal(lambda: on_event(ServiceEvent("stopped", f"stopped before {settings.address} answered"))):
+        host.start()
 
 
 def _await_nodes(settings: Settings, stop: threading.Event, on_event: OnEvent) -> None:

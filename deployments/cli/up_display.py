@@ -78,6 +78,8 @@ class UpDisplay:
             style = "yellow" if event.kind == "warning" else "bold red"
             self._print(Text.assemble((f"{event.kind}: ", style), clean(event.message)))
         else:
+            if event.kind == "stopped":
+                self.close()  # nobody may be left to do it
             self._status = event.message or event.kind
             if self._live is None:
                 self._print(styled(self._status))
