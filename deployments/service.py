@@ -175,9 +175,17 @@ def _await_nodes(settings: Settings, stop: threading.Event, on_event: OnEvent) -
                     message = node["error"] or node["state"]
                     on_event(ServiceEvent("node", message, node["name"], node["state"]))
             if nodes is not None and all(node["state"] != "loading" for node in nodes):
-                on_event(ServiceEvent("ready", "ready", data=_places(settings, nodes)))
+                on_event(ServiceEvent("ready", _summary(nodes), data=_places(settings, nodes)))
                 return
             stop.wait(LOOK_EVERY_S)
+
+
+def _summary(nodes: list[dict[str, Any]]) -> str:
+    if not nodes or any(node["state"] == "ready" for node in nodes):
+        return "ready"
+    failed = "the node" if len(nodes) == 1 else f"all {len(nodes)} nodes"
+    advice = "`modelyard nodes list` says why; mend that and start again, or `modelyard nodes add` the mended YAML"
+    return f"up, but no node serves: {failed} failed to load. {advice}"
 
 
 def _ask(client: httpx.Client) -> list[dict[str, Any]] | None:

@@ -115,7 +115,11 @@ class UpDisplay:
         for name, (state, message) in self._nodes.items():
             if state != "ready":
                 table.add_row(styled(name, "bold"), state_text(state).append(f" {clean(message)}"))
-        self._console.print(Panel(table, title=title, border_style="green", expand=False))
+        well = title == "ready"
+        if not well:  # a sentence, which the frame of the panel would cut
+            self._print(Text(title, style="bold red"))
+        style = "green" if well else "red"
+        self._console.print(Panel(table, title=title if well else None, border_style=style, expand=False))
 
     def _print(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True)

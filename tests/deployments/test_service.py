@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deployments.service import serve_forever
+from deployments.service import ServiceEvent, _await_nodes, serve_forever
 from deployments.settings import Settings
 from graph.errors import InvalidSpec
 
@@ -41,6 +42,26 @@ def test_a_problem_between_nodes_names_the_file(tmp_path: Path, unused_tcp_port:
     with pytest.raises(InvalidSpec) as caught:
         serve_forever(settings(unused_tcp_port, nodes=(tmp_path,)), print)
     assert [(problem.where, problem.key) for problem in caught.value.problems] == [(str(file), "edges.fallback")]
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        ([], "ready"),
+        (["failed", "ready"], "ready"),
+        (["failed"], "up, but no node serves: the node failed to load. `modelyard nodes list` says why"),
+        (["failed", "failed"], "up, but no node serves: all 2 nodes failed to load. `modelyard nodes list` says why"),
+    ],
+    ids=["none", "one-serves", "one-failed", "all-failed"],
+)
+def test_a_service_that_serves_nothing_says_so(
+    states: list[str], told: str, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    nodes = [{"name": f"n{i}", "state": state, "error": "why"} for i, state in enumerate(states)]
+    monkeypatch.setattr("deployments.service._ask", lambda _: nodes)
+    events: list[ServiceEvent] = []
+    _await_nodes(settings(unused_tcp_port), threading.Event(), events.append)
+    assert events[-1].kind == "ready" and events[-1].message.startswith(told)
 
 
 def settings(port: int, **others: Any) -> Settings:

@@ -149,3 +149,13 @@ def test_a_terminal_shows_nodes_while_they_load_and_a_panel_when_ready():
     assert "╭" in text and "http://127.0.0.1:8000/v1" in text
     assert "legal" in text[text.index("╭") :] and "no such file" in text
     assert text.rstrip().endswith("stopped")
+
+
+def test_a_service_without_a_node_that_serves_does_not_look_ready():
+    told = "up, but no node serves: the node failed to load. `modelyard nodes list` says why; and a long way to go on"
+    terminal = Console(force_terminal=True, width=60, color_system=None, record=True, file=open("/dev/null", "w"))
+    with terminal.file, UpDisplay(terminal) as display:
+        display.handle(ServiceEvent("ready", told, data={"url": "http://127.0.0.1:8000"}))
+        text = terminal.export_text()
+    assert told in text.replace("\n", "")
+    assert "ready" not in text and "http://127.0.0.1:8000" in text
