@@ -13,7 +13,7 @@ from deployments.access.api_keys import ApiKey
 from deployments.access.durations import seconds_of
 from deployments.access.principal import Limits, Scope
 from deployments.api.body import JSONRoute
-from deployments.api.state import author_of, gateway_of
+from deployments.api.state import author_of, gateway_of, graph_of
 from deployments.json_response import JSONResponse
 from graph.spec import Name
 
@@ -71,6 +71,10 @@ async def create_key(body: KeyRequest, request: Request) -> Response:
     await security.audit.write("key.create", by, _audited(key))
     security.access.forget()
     warnings = ["the service asks nobody for a key: set MODELYARD_API_KEY"] if security.access.is_open else []
+    graph = graph_of(request)
+    unknown = [repr(name) for name in body.nodes or () if name not in graph]
+    if unknown:  # nodes may come later
+        warnings.append(f"no node is called {' or '.join(unknown[:10])}: that is of use once one is registered")
     answer = JSONResponse({"key": token} | key.to_json() | {"warnings": warnings}, 201)
     answer.headers["cache-control"] = "no-store"
     return answer

@@ -57,7 +57,9 @@ def create(
         return
     typer.echo(made["key"])
     told = console(stderr=True)
-    told.print(styled(f"{made['id']} for {made['name']}: {', '.join(made['scopes'])}; {_limits(made)}"), soft_wrap=True)
+    only = "" if made["nodes"] is None else "only "
+    parts = (", ".join(made["scopes"]), f"{only}{_allowed(made)}", _limits(made))
+    told.print(styled(f"{made['id']} for {made['name']}: {'; '.join(parts)}"), soft_wrap=True)
     for warning in made.get("warnings") or ():
         write_warning(warning)
 
@@ -75,7 +77,7 @@ def list_keys(url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) ->
             styled(item["name"]),
             styled(f"{item['prefix']}…"),
             styled(", ".join(item["scopes"])),
-            styled("every node" if item["nodes"] is None else ", ".join(item["nodes"])),
+            styled(_allowed(item)),
             styled(_limits(item)),
             styled(_when(item["expires_at"]) or "never"),
             styled(_when(item["revoked_at"]), "red"),
@@ -118,6 +120,10 @@ def audit(
 
 def _split(values: list[str] | None) -> list[str] | None:
     return [part.strip() for value in values for part in value.split(",") if part.strip()] if values else None
+
+
+def _allowed(item: Mapping[str, Any]) -> str:
+    return "every node" if item["nodes"] is None else ", ".join(item["nodes"])
 
 
 def _limits(item: Mapping[str, Any]) -> str:

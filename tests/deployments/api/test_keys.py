@@ -154,6 +154,13 @@ async def test_every_route_of_the_document_has_a_scope(start: Start) -> None:
         assert scopes and document["paths"][path][method.lower()]["security"]
 
 
+async def test_a_key_for_nodes_that_are_not_there_is_made_with_a_warning(start: Start) -> None:
+    service = await begin(start)
+    (warning,) = (await make(service, nodes=["law", "lwa", "tax"]))["warnings"]
+    assert warning.startswith("no node is called 'lwa' or 'tax': ")
+    assert (await make(service, nodes=["law"]))["warnings"] == []
+
+
 @pytest.mark.parametrize("path", ["/v1/nodes/", "/v1/nodes/a/b", "/v1//nodes", "/v1/nodes/x/", "/V1/keys", "/nothing"])
 def test_what_is_not_listed_is_the_admins(path: str) -> None:
     assert Rules().find("GET", path) is ADMIN and Rules().find("OPTIONS", "/v1/models") is ADMIN

@@ -34,7 +34,10 @@ def test_a_key_is_made_and_standard_output_is_the_key_alone(modelyard, kept):
     wanted = ("--scope", "call,read", "--scope", "route", "--node", "a", "--node", "b", "--expires", "90d")
     made = modelyard("keys", "create", "ann", *wanted, "--requests", 60, "--budget", 2.5)
     assert (made.exit_code, made.stdout) == (0, "mdy_whole\n"), made.output
-    assert "60 requests/min, 2.5 cost units/month" in made.stderr and "warning: nobody is asked" in made.stderr
+    assert (
+        "key_0a1b for ann: call; only law; 60 requests/min, 2.5 cost units/month" in made.stderr
+        and "warning: nobody is asked" in made.stderr
+    )
     assert kept.seen[-1][2] == {
         "name": "ann", "scopes": ["call", "read", "route"], "nodes": ["a", "b"], "expires": "90d", "requests": 60,
         "budget": 2.5,
