@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from opentelemetry.trace import Span
 
 from deployments.function_calling import FunctionCaller, nothing_to_call, without_functions
-from deployments.placement import capabilities
+from deployments.placement import capabilities, fields_of_no_node
 from deployments.run_errors import recall
 from deployments.runs import Runs
 from deployments.snapshot import Snapshot
@@ -94,7 +94,7 @@ class Orchestrator:
         if decision.node is None and functions is not None:  # none that takes functions fits: the planner takes them
             return await self._with_functions(functions, call, model, span)
         if decision.node is None:
-            raise nothing_fits(decision)
+            raise self._strange_field(call) or nothing_fits(decision)
         if decision.via:
             plan = await SinglePlanner(lambda *_: _ready(decision)).plan(call, self.graph_for(call))
             return replace(await self._planned(call, plan, span, timings), decision=decision)
@@ -176,6 +176,14 @@ class Orchestrator:
             return snapshot.unavailable
         found = {spec.name: lacking[spec.kind] for spec in snapshot.graph if spec.kind in lacking}
         return found | snapshot.unavailable
+
+    def _strange_field(self, call: Call) -> NoNodeFits | None:
+        """Return the error of a call with a field that no node takes; None if every field has one that does."""
+        strange = fields_of_no_node(self._kinds, self.graph_for(call), call)
+        if not strange:
+            return None
+        told = [f"{name!r}" + (f" (did you mean {near!r}?)" if near else "") for name, near in strange.items()]
+        return NoNodeFits(f"no node takes the field {', '.join(told[:10])}", param=next(iter(strange)))
 
     def usable(self, node: NodeName, call: Call) -> bool:
         """Whether a node is ready and its kind and modalities fit the call: a condition on fallbacks."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -185,3 +186,13 @@ def capabilities(kinds: KindRegistry, spec: NodeSpec, call: Call) -> str | None:
         if missing:
             return f"does not support {', '.join(missing[:20])}"
     return None
+
+
+def fields_of_no_node(kinds: KindRegistry, specs: Iterable[NodeSpec], call: Call) -> dict[str, str | None]:
+    """Return the fields of a chat call that none of these nodes takes, each with one that is spelt much like it."""
+    chats = [kind for name in {spec.kind for spec in specs} if (kind := kinds.get(name)) and "chat" in kind.operations]
+    if not chats:
+        return {}
+    taken = frozenset[str]().union(*(kind.honours for kind in chats))
+    strange = sorted(set(call.params) - taken)
+    return {name: next(iter(difflib.get_close_matches(name, taken, 1)), None) for name in strange}

@@ -181,6 +181,15 @@ async def test_a_wrong_field_is_named(start: Start, body: dict[str, Any], param:
     assert FakeNode.calls == []
 
 
+async def test_a_field_that_no_node_takes_is_named_where_the_node_is_to_be_found(start: Start) -> None:
+    service = await start(LAW, spec("tax"))
+    answer = await service.chat("auto", temprature=0.5, best_of=3)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (422, "no_node_fits", "best_of")
+    assert error["message"] == "no node takes the field 'best_of', 'temprature' (did you mean 'temperature'?)"
+    assert FakeNode.calls == []
+
+
 async def test_what_asks_for_nothing_is_taken(start: Start) -> None:
     service = await start(LAW)
     neutral = {"n": 1, "tools": [], "user": "u", "metadata": {"a": "b"}, "stop": None, "logprobs": False,
