@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deployments.access.principal import OPERATOR_ID
 from deployments.feedback import LOG as FEEDBACK
 from deployments.feedback import score_of
 from deployments.invoke.canary import Verdict
@@ -41,6 +42,8 @@ class _Asked:
     """Hash of the request's text."""
     request_id: str
     trace_id: str
+    caller: str
+    """Who asked."""
     rated: bool = False
 
 
@@ -53,19 +56,23 @@ class Watch:
         self.rollouts = rollouts
         self._on_verdict = on_verdict
         self._asked: OrderedDict[str, _Asked | None] = OrderedDict()
-        """By request id and by trace id; None where a plan asked several nodes, so that nobody knows who is meant."""
+        """By request id and by trace id; None where a plan asked several nodes, so that nobody knows who is meant.
+        An id that several callers chose is the first one's."""
         self._old: dict[tuple[NodeName, int], bool] = {}
         """Whether the older version's answer to a text was good, as people said."""
-        self._unwritten: dict[tuple[NodeName, int], tuple[Tally, list[dict[str, Any]]]] = {}
+        self._unwritten: dict[tuple[NodeName, int, str], tuple[Tally, list[dict[str, Any]]]] = {}
         self._feedback = LogReader(store, FEEDBACK, from_now=True)
 
     def asked(self, canary: Canary, call: Call, new: bool) -> None:
         """Note which version a call went to."""
         context = call.context
         trace_id = otel.trace_id(otel.span_from(context.trace))
-        asked = _Asked(canary.spec.name, canary.version, new, hash(call.text), context.request_id, trace_id)
+        caller = context.caller.id if context.caller else OPERATOR_ID
+        asked = _Asked(canary.spec.name, canary.version, new, hash(call.text), context.request_id, trace_id, caller)
         for id in filter(None, (context.request_id, trace_id)):
             before = self._asked.get(id, asked)
+            if before is not None and before.caller != caller:
+                continue
             self._asked[id] = asked if before is not None and before.node == asked.node else None
             if len(self._asked) > REMEMBERED:
                 self._asked.popitem(last=False)
@@ -90,32 +97,36 @@ class Watch:
         """Heed new feedback on this gateway's requests, and write what was seen."""
         async for opinion in self._feedback.new():
             self._rated(opinion)
-        for (node, version), (tally, flips) in list(self._unwritten.items()):
-            del self._unwritten[node, version]
+        for (node, version, by), (tally, flips) in list(self._unwritten.items()):
+            del self._unwritten[node, version, by]
             try:
-                await self.rollouts.add(node, version, tally, flips)
+                await self.rollouts.add(node, version, tally, flips, by=by)
             except BaseException:  # raised again: what could not be written goes with the next attempt
                 for flip in (None, *flips):
-                    self._add(node, version, Tally() if flip else tally, flip)
+                    self._add(node, version, Tally() if flip else tally, flip, by)
                 raise
 
     def _rated(self, opinion: Mapping[str, Any]) -> None:
+        """Count a rating by whoever asked, or by an admin: request ids are easily told and chosen."""
         asked = self._asked.get(opinion["request_id"])
         if asked is None or asked.rated or (score := score_of(opinion, asked.node)) is None:
+            return
+        by = "" if opinion.get("admin") else str(opinion["from"])
+        if by not in ("", asked.caller):
             return
         asked.rated = True
         good = score >= GOOD
         if not asked.new:
             self._old[asked.node, asked.text] = good
-            self._add(asked.node, asked.version, Tally(old_rated=1, old_bad=int(not good)), None)
+            self._add(asked.node, asked.version, Tally(old_rated=1, old_bad=int(not good)), None, by)
             return
         before = self._old.get((asked.node, asked.text))
         flip = bool(before) and not good
         alone = before is None
         seen = Tally(rated=1, rated_flips=int(flip), unpaired=int(alone), unpaired_bad=int(alone and not good))
         ids = {"request_id": asked.request_id, "trace_id": asked.trace_id, "by": "feedback", "at": time.time()}
-        self._add(asked.node, asked.version, seen, None if good or before is False else ids)
+        self._add(asked.node, asked.version, seen, None if good or before is False else ids, by)
 
-    def _add(self, node: NodeName, version: int, seen: Tally, flip: dict[str, Any] | None) -> None:
-        tally, flips = self._unwritten.get((node, version), (Tally(), []))
-        self._unwritten[node, version] = (tally + seen, [*flips, flip] if flip else flips)
+    def _add(self, node: NodeName, version: int, seen: Tally, flip: dict[str, Any] | None, by: str = "") -> None:
+        tally, flips = self._unwritten.get((node, version, by), (Tally(), []))
+        self._unwritten[node, version, by] = (tally + seen, [*flips, flip] if flip else flips)

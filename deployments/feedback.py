@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from deployments.access.principal import Principal
 from deployments.traffic import MAX_CHARACTERS, Traffic
 from graph.spec import NodeSpec
 from graph.stores.base import StateStore
@@ -57,10 +58,14 @@ class FeedbackLog:
         self._traffic = traffic
         self._rated = rated
 
-    async def keep(self, opinion: Mapping[str, Any], *, by: str) -> Kept:
-        """Keep an opinion: `request_id`, and of `rating`, `score`, `right_node`, `comment`, `input` what was said."""
+    async def keep(self, opinion: Mapping[str, Any], *, by: Principal) -> Kept:
+        """Keep an opinion: `request_id`, and of `rating`, `score`, `right_node`, `comment`, `input` what was said.
+
+        Who gave it is kept with it, as `from`, and whether that is an admin.
+        """
         entry = await self._traffic.find(opinion["request_id"])
-        record = {key: value for key, value in opinion.items() if key != "input"} | {"at": time.time(), "from": by}
+        said = {key: value for key, value in opinion.items() if key != "input"}
+        record = said | {"at": time.time(), "from": by.id, "admin": by.is_admin}
         if entry is not None:
             record["node"] = entry.node
         text = opinion.get("input") or (entry.text if entry else None)

@@ -189,8 +189,7 @@ class NodeController:
     async def _judge(self, canary: NodeVersion, stable: int) -> None:
         """Bring the older version back if too many calls suffer from the newer one."""
         assert canary.spec is not None and canary.spec.rollout is not None  # noqa: S101  # it is in a rollout
-        tally, _ = await self._rollouts.seen(canary.name, canary.version)
-        why = tally.too_many(canary.spec.rollout)
+        why = await self._rollouts.too_many(canary.name, canary.version, canary.spec.rollout)
         if why is not None:
             log.warning("node %s version %d is rolled back: %s", canary.name, canary.version, why)
             author = f"{AUTHOR}: version {canary.version}: {why}"

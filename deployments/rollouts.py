@@ -99,7 +99,7 @@ class Rollouts:
         self._store = store
         self._clock = clock
         self._audit = AuditLog(store, clock=clock)
-        self._read: dict[str, tuple[int, Tally, list[dict[str, Any]]]] = {}
+        self._read: dict[str, tuple[int, dict[str, Tally], list[dict[str, Any]]]] = {}
 
     async def progress(self, name: NodeName) -> Progress | None:
         """Return where a node's last rollout stands; None if it had none."""
@@ -131,22 +131,45 @@ class Rollouts:
         await self._store.put(_TABLE, name, orjson.dumps(asdict(found) | {"promoted": True}))
         await self._audit.write("node.promote", by, {"node": name, "version": version, "before": found.stable})
 
-    async def add(self, name: NodeName, version: int, seen: Tally, flips: Sequence[Mapping[str, Any]]) -> None:
-        """Add what a gateway saw of a version; `flips` say of each: `request_id`, `trace_id`, `by` and when, `at`."""
-        record = {"tally": asdict(seen), "flips": list(flips)}
+    async def add(
+        self, name: NodeName, version: int, seen: Tally, flips: Sequence[Mapping[str, Any]], *, by: str = ""
+    ) -> None:
+        """Add what a gateway saw of a version; `flips` say of each: `request_id`, `trace_id`, `by` and when, `at`.
+
+        `by` is the caller whose ratings these are; empty for what the gateway saw itself, and for an admin's.
+        """
+        record = {"tally": asdict(seen), "flips": list(flips), "from": by}
         await self._store.append(_log(name, version), [orjson.dumps(record)], keep=KEPT)
 
     async def seen(self, name: NodeName, version: int) -> tuple[Tally, list[dict[str, Any]]]:
         """Return what all gateways saw of a version so far, and its last negative flips."""
+        parts, flips = await self._parts(name, version)
+        return sum(parts.values(), Tally()), flips
+
+    async def too_many(self, name: NodeName, version: int, rollout: Rollout) -> str | None:
+        """Return why a version is to be rolled back, or None.
+
+        It must be so without the ratings of any one caller, too: who may only ask nodes does not change them.
+        """
+        parts, _ = await self._parts(name, version)
+        whole = sum(parts.values(), Tally())
+        for caller in filter(None, parts):
+            if sum((part for by, part in parts.items() if by != caller), Tally()).too_many(rollout) is None:
+                return None
+        return whole.too_many(rollout)
+
+    async def _parts(self, name: NodeName, version: int) -> tuple[dict[str, Tally], list[dict[str, Any]]]:
         log = _log(name, version)
-        after, tally, flips = self._read.get(log, (0, Tally(), []))
+        after, parts, flips = self._read.get(log, (0, {}, []))
+        parts = dict(parts)  # another task may be reading on, too
         while page := await self._store.read(log, after=after, limit=_PAGE):
             for number, raw in page:
                 record = orjson.loads(raw)
-                after, tally = number, tally + Tally(**record["tally"])
+                after, by = number, record.get("from", "")
+                parts[by] = parts.get(by, Tally()) + Tally(**record["tally"])
                 flips = [*flips, *record["flips"]][-SHOWN:]
-        self._read[log] = (after, tally, flips)
-        return tally, flips
+        self._read[log] = (after, parts, flips)
+        return parts, flips
 
     async def forget(self, name: NodeName) -> None:
         """Forget the rollout of a node that was removed."""

@@ -89,5 +89,5 @@ async def feedback(body: Feedback, request: Request) -> Response:
     gateway = gateway_of(request)
     if body.right_node is not None:
         graph_of(request)[body.right_node]
-    kept = await gateway.feedback.keep(body.model_dump(exclude_none=True), by=exchange_of(request).request_id)
+    kept = await gateway.feedback.keep(body.model_dump(exclude_none=True), by=exchange_of(request).principal)
     return JSONResponse({"id": kept.id, "status": "kept", "learnable": kept.text is not None}, 201)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import chat, spec
 
+from deployments.access.principal import OPERATOR, Principal
 from deployments.canary_watch import Watch
 from deployments.feedback import FeedbackLog
 from deployments.rollouts import Rollouts, Tally
@@ -81,7 +82,7 @@ async def test_ratings_become_flips_where_the_old_version_was_rated_better() -> 
     async def rate(id: str, text: str, new: bool, rating: str) -> None:
         watch.asked(canary, chat(text, context=CallContext(id)), new)
         for _ in range(2):  # who says it twice is counted once
-            await feedback.keep({"request_id": id, "rating": rating}, by="x")
+            await feedback.keep({"request_id": id, "rating": rating}, by=OPERATOR)
         await watch.catch_up()
 
     await rate("r1", "same", False, "good")
@@ -101,6 +102,61 @@ async def test_of_a_plan_that_asked_several_nodes_nobody_knows_who_is_meant() ->
     await watch.catch_up()
     for name in ("a", "b"):
         watch.asked(Canary(spec(name), 2, 0.5), chat("x", context=CallContext("r1")), True)
-    await feedback.keep({"request_id": "r1", "rating": "bad"}, by="x")
+    await feedback.keep({"request_id": "r1", "rating": "bad"}, by=OPERATOR)
     await watch.catch_up()
     assert [(await rollouts.seen(name, 2))[0] for name in ("a", "b")] == [Tally(), Tally()]
+
+
+def key(name: str, *scopes: str) -> Principal:
+    return Principal(name, name, frozenset(scopes or ("call",)))
+
+
+async def rated(*ratings: tuple[Principal, Principal, int]) -> tuple[Rollouts, Tally]:
+    """Let callers ask a newer version, and others say that its answers are bad."""
+    store = MemoryStore()
+    rollouts, feedback = Rollouts(store), FeedbackLog(store, Traffic(10))
+    watch, canary = Watch(rollouts, store), Canary(spec("a", rollout={"share": 0.5}), 2, 0.5)
+    await watch.catch_up()
+    for turn, (asks, rates, times) in enumerate(ratings):
+        for number in range(times):
+            context = CallContext(f"r{turn}-{number}", caller=asks.caller)
+            watch.asked(canary, chat(f"{turn} {number}", context=context), True)
+            await feedback.keep({"request_id": context.request_id, "rating": "bad"}, by=rates)
+    await watch.catch_up()
+    return rollouts, (await rollouts.seen("a", 2))[0]
+
+
+ANN, BOB, ADMIN = key("key_ann"), key("key_bob"), key("key_root", "admin")
+
+
+@pytest.mark.parametrize(
+    ("ratings", "taken_back"),
+    [
+        ([(ANN, ANN, 30)], False),
+        ([(ANN, ANN, 30), (BOB, BOB, 9)], False),
+        ([(ANN, ANN, 10), (BOB, BOB, 10)], True),
+        ([(ANN, ADMIN, 10)], True),
+        ([(OPERATOR, OPERATOR, 10)], True),
+    ],
+    ids=["one key", "another too seldom", "two keys", "an admin", "the operator"],
+)
+async def test_no_one_keys_ratings_take_a_version_back(
+    ratings: list[tuple[Principal, Principal, int]], taken_back: bool
+) -> None:
+    rollouts, tally = await rated(*ratings)
+    assert tally.rated == sum(times for *_, times in ratings)
+    assert (await rollouts.too_many("a", 2, ROLLOUT) is not None) is taken_back
+
+
+async def test_who_did_not_ask_does_not_rate_and_takes_nobodys_request_by_its_id() -> None:
+    assert (await rated((ANN, BOB, 3)))[1] == Tally()
+    store = MemoryStore()
+    rollouts, feedback = Rollouts(store), FeedbackLog(store, Traffic(10))
+    watch, canary = Watch(rollouts, store), Canary(spec("a", rollout={"share": 0.5}), 2, 0.5)
+    await watch.catch_up()
+    for asks in (ANN, BOB):
+        watch.asked(canary, chat("x", context=CallContext("r1", caller=asks.caller)), True)
+    for rates, rating in ((BOB, "bad"), (ANN, "good")):
+        await feedback.keep({"request_id": "r1", "rating": rating}, by=rates)
+    await watch.catch_up()
+    assert (await rollouts.seen("a", 2))[0] == Tally(rated=1, unpaired=1)
