@@ -108,8 +108,8 @@ class Checks(_Model):
     def _expression(cls, pattern: str | None) -> str | None:
         try:
             re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"must be a regular expression as Python's `re` takes them: {error}") from None
         return pattern
 
 

@@ -49,6 +49,12 @@ def test_defaults_are_a_text_expert() -> None:
         ({"edges": {"escalates": ["legal"]}}, ""),
         ({"unknown": 1}, "unknown"),
         ({"arguments": {"q": {"enum": [1], "default": 2}}}, "arguments.q"),
+        ({"rollout": {"share": 0.1, "check": {"must_match": "("}}}, "rollout.check.must_match"),
+        ({"rollout": {"share": 0.1, "check": {"must_match": "a{99999999999}"}}}, "rollout.check.must_match"),
+        (
+            {"rollout": {"share": 0.1, "check": {"must_not_match": "(" * 500 + ")" * 500}}},
+            "rollout.check.must_not_match",
+        ),
     ],
 )
 def test_what_is_refused_and_where(more: dict[str, Any], key: str) -> None:
@@ -91,7 +97,7 @@ def test_a_spec_written_out_reads_back_the_same(
     ("fields", "message"),
     [
         ({"cascade": {"min_margin": 1}}, "cascade needs edges.escalates"),
-        ({"cascade": {"must_match": "("}, "edges": {"escalates": ["b"]}}, "is no regular expression"),
+        ({"cascade": {"must_match": "("}, "edges": {"escalates": ["b"]}}, "must be a regular expression"),
         ({"cascade": {"min_logprob": 1}, "edges": {"escalates": ["b"]}}, "less than or equal to 0"),
         ({"cascade": {"margin": 1}, "edges": {"escalates": ["b"]}}, "Extra inputs"),
     ],
