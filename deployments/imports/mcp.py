@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,7 +51,8 @@ async def list_tools(server: Server) -> list[Tool]:
     """Ask a server for its tools. Raises `ModelyardError` where it cannot be reached."""
     if find_spec("mcp") is None:
         raise InvalidRequest(f"kind mcp {MISSING}")
-    environment = NodeEnvironment(resolve_secrets, allow_private=True, commands={server.name: server.command})
+    secrets = partial(resolve_secrets, missing="is not set here: the server's tools are asked for with what it holds")
+    environment = NodeEnvironment(secrets, allow_private=True, commands={server.name: server.command})
     probe = {"name": "import", "kind": "mcp", "description": "Lists the tools.", **server.declaration("any")}
     spec = NodeSpec.model_validate(probe)
     lease = McpPool(environment).lease(spec, None if server.endpoint else server.name, {})

@@ -28,4 +28,5 @@ def test_names_every_variable_that_is_missing_and_no_value(
     with pytest.raises(InvalidSpec) as caught:
         resolve_secrets("${FIRST} ${GONE} ${EMPTY}")
     assert [problem.key for problem in caught.value.problems] == ["EMPTY", "GONE"]
+    assert "the environment that the service starts in" in caught.value.problems[0].message
     assert "s3cret" not in str(caught.value) + caplog.text

@@ -30,3 +30,10 @@ def test_apply_puts_the_nodes(modelyard, service, tmp_path):
     report = json.loads(result.stdout)
     assert [item["name"] for item in report["added"]] == puts
     assert [item["source"] for item in report["not_imported"]] == ["HEAD /photo"]
+
+
+def test_a_token_that_is_not_set_is_told_as_the_commands_own(modelyard, monkeypatch):
+    monkeypatch.delenv("TOOLS_TOKEN", raising=False)
+    result = modelyard("import", "mcp", "http://127.0.0.1:9/mcp", "--secret", "TOOLS_TOKEN")
+    assert result.exit_code == 1
+    assert "TOOLS_TOKEN: is not set here" in result.stderr and "node" not in result.stderr
