@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from router.progress_bars import without_bars
 from router.types import Array
 
 PROMPT = "Query: {text}\nTopic:"
@@ -140,7 +140,7 @@ class CausalModel:
         """Write `model.safetensors` in half precision, the configuration and the tokenizer. Converts in place."""
         import torch
 
-        with _without_bars():
+        with without_bars():
             self.network.to(torch.float16).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -157,7 +157,7 @@ def load_causal_model(path: Path, *, device: str = "cpu", threads: int | None = 
         torch.set_num_threads(threads)
     folder, gguf = _locate(path)
     where = {"gguf_file": gguf} if gguf else {}
-    with _without_bars():
+    with without_bars():
         network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **where)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **where)
     if tokenizer.eos_token_id is None or not tokenizer.is_fast:
@@ -180,20 +180,6 @@ def pad(sequences: Sequence[Sequence[int]]) -> tuple[Any, Any]:
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = torch.tensor(sequence)
     return ids, torch.tensor([len(sequence) - 1 for sequence in sequences])
-
-
-@contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keep progress bars out of a service's log."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _locate(path: Path) -> tuple[Path, str | None]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from router.progress_bars import without_bars
 from router.types import Array, Encoder
 
 HEAD_CHARACTERS = 900
@@ -75,7 +76,8 @@ class SentenceTransformerEncoder(_LazyEncoder):
         from sentence_transformers import SentenceTransformer
 
         torch.set_num_threads(self._threads)
-        return SentenceTransformer(str(self._path), device="cpu", local_files_only=True)
+        with without_bars():
+            return SentenceTransformer(str(self._path), device="cpu", local_files_only=True)
 
     def _encode(self, texts: list[str]) -> Array:
         found = self._model.encode(texts, batch_size=CHUNK, show_progress_bar=False, convert_to_numpy=True)

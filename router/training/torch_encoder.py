@@ -12,6 +12,7 @@ import numpy as np
 
 from graph.errors import InvalidRequest
 from router.encoders import MAX_TOKENS, shorten
+from router.progress_bars import without_bars
 from router.types import Array
 from router.vectors import AnyArray
 
@@ -44,7 +45,8 @@ class TorchEncoder:
 
         # An encoder loaded to serve leaves the process with fewer. Sums, so weights, depend on their number in the end.
         torch.set_num_threads(os.cpu_count() or 1)
-        self.model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
+        with without_bars():
+            self.model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
         self.model.max_seq_length = min(self.model.max_seq_length or MAX_TOKENS, MAX_TOKENS)
         self._body = self.model[0].auto_model
         self._tokenizer = self.model[0].tokenizer
