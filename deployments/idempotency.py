@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import orjson
 
-from graph.errors import IdempotencyConflict
+from graph.errors import DeadlineExceeded, IdempotencyConflict
 from graph.stores.base import StateStore
 
 KEPT_S = 86400.0
@@ -58,11 +59,14 @@ class IdempotencyStore:
         self._store = store
         self._clock = clock
 
-    async def claim(self, name: str, wanted: Kept) -> tuple[Kept, bool]:
+    async def claim(self, name: str, wanted: Kept, *, until: float | None = None) -> tuple[Kept, bool]:
         """Return what is kept under a name, once it is an answer; or what to answer with, and True, if it is ours to.
 
-        Raises `IdempotencyConflict` if another request has the name.
+        Raises `IdempotencyConflict` if another request has the name, and `DeadlineExceeded` if the answer is still
+        being made at the moment `until`, in seconds since the epoch.
         """
+        until = math.inf if until is None else until
+        given = until - self._clock()
         while True:
             raw = await self._store.get(_TABLE, name)
             found = None if raw is None else Kept.from_bytes(raw)
@@ -78,7 +82,10 @@ class IdempotencyStore:
                 if await self._store.swap(_TABLE, name, raw, mine.to_bytes(), ttl_s=KEPT_S):
                     return mine, True
             else:
-                await asyncio.sleep(LOOK_S)
+                left = until - self._clock()
+                if left <= 0:
+                    raise DeadlineExceeded("deadline", round(max(given, 0.0), 3))
+                await asyncio.sleep(min(LOOK_S, left))
 
     async def renew(self, name: str, mine: Kept) -> None:
         """Hold a claim until cancelled."""

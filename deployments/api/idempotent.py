@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.api.chat_wire import DONE
 from deployments.api.event_stream import EventStream
+from deployments.api.state import deadline_of
 from deployments.http_errors import error_response
 from deployments.idempotency import IdempotencyStore, Kept, fingerprint
 from graph.errors import InvalidRequest, ModelyardError, Overloaded
@@ -60,11 +61,13 @@ class IdempotentAnswers:
         if not _VALID.fullmatch(key):
             shown = key[:40].decode("latin-1")
             raise InvalidRequest(f"{shown!r} is no key: 1 to 255 visible characters", param="Idempotency-Key")
-        body = await Request(scope, receive).body()
+        request = Request(scope, receive)
+        until = deadline_of(request)
+        body = await request.body()
         exchange, path = scope["state"]["exchange"], scope["path"].encode()
         name = fingerprint(exchange.principal.id.encode(), path, key)
         try:
-            kept, ours = await self._answers.claim(name, Kept(fingerprint(path, body), new_run_id()))
+            kept, ours = await self._answers.claim(name, Kept(fingerprint(path, body), new_run_id()), until=until)
         except (ConnectionError, TimeoutError) as error:
             raise Overloaded("it cannot be told now whether this was answered before", retry_after=2) from error
         if not ours:

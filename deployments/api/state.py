@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import cast
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from deployments.gateway import Gateway
 from deployments.middleware import Exchange
@@ -25,7 +26,7 @@ def gateway_of(request: Request) -> Gateway:
     return cast(Gateway, request.scope["app"].gateway)
 
 
-def exchange_of(request: Request) -> Exchange:
+def exchange_of(request: HTTPConnection) -> Exchange:
     """Return the exchange that the middleware began."""
     return cast(Exchange, request.scope["state"]["exchange"])
 
@@ -54,11 +55,14 @@ def context_of(request: Request) -> CallContext:
     exchange = exchange_of(request)
     most = gateway_of(request).settings.max_attempts
     caller = exchange.principal.caller
-    return CallContext(exchange.request_id, _deadline(request), otel.carrier(exchange.span), most, caller=caller)
+    return CallContext(exchange.request_id, deadline_of(request), otel.carrier(exchange.span), most, caller=caller)
 
 
-def _deadline(request: Request) -> float | None:
-    """Return when the client stops waiting, from the seconds that it gave."""
+def deadline_of(request: HTTPConnection) -> float | None:
+    """Return when the client stops waiting, from the seconds that it gave: they run since the request began to come.
+
+    Raises `InvalidRequest` if they are no number.
+    """
     given = request.headers.get(TIMEOUT)
     if given is None:
         return None
@@ -68,4 +72,4 @@ def _deadline(request: Request) -> float | None:
         seconds = math.nan
     if not math.isfinite(seconds):
         raise InvalidRequest(f"{given!r} is not a number of seconds", param=TIMEOUT)
-    return time.time() + seconds
+    return time.time() + seconds - (time.perf_counter() - exchange_of(request).began)

@@ -73,6 +73,19 @@ async def test_who_asks_while_the_first_is_answered_gets_its_answer(start: Start
     assert len({answer.content for answer in answers}) == 1 and len(FakeNode.calls) == 1
 
 
+async def test_who_waits_for_anothers_answer_waits_no_longer_than_it_said(start: Start) -> None:
+    FakeNode.gates["law"] = gate = asyncio.Event()
+    service = await start(spec("law", model="slow"))
+    first = asyncio.create_task(ask(service, "k"))
+    await until(lambda: bool(FakeNode.calls))
+    late = await asyncio.wait_for(ask(service, "k", headers={"x-modelyard-timeout": "0.2"}), 30)
+    assert (late.status_code, late.json()["error"]["code"]) == (408, "deadline_exceeded")
+    gate.set()
+    assert (await first).status_code == 200 and len(FakeNode.calls) == 1
+    wrong = await ask(service, "k", headers={"x-modelyard-timeout": "soon"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "x-modelyard-timeout")
+
+
 async def test_a_failure_is_not_kept(start: Start) -> None:
     service = await start(spec("law", model="die", limits={"attempts": 1}))
     assert [(await ask(service, "k")).status_code for _ in range(2)] == [502, 502]
