@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from deployments.http_errors import invalid
+from deployments.nodes.schema_bounds import is_deeper
 from graph.errors import InvalidRequest, PayloadTooLarge, UnsupportedParameter
 from graph.types import Call, CallContext, Message, Modality, Payload, text_payload
 
@@ -23,6 +24,8 @@ NEUTRAL: dict[str, Any] = {
 MAX_PARTS = 10_000
 """Parts and tool calls of all messages together."""
 MAX_STOPS = 1000
+MAX_LEVELS = 100
+"""Objects and lists inside each other, in a field that is sent on: what is deeper cannot be sent to a node."""
 MAX_ATTACHMENT_BYTES = 25 * 2**20
 """Of one image or recording, decoded."""
 MAX_ATTACHMENTS = 64
@@ -90,6 +93,7 @@ class ChatMessage(_Model):
             raise InvalidRequest("is required, unless the message has tool_calls", param=f"messages.{index}.content")
         given = (("name", self.name), ("tool_calls", self.tool_calls), ("tool_call_id", self.tool_call_id))
         extra = {name: value for name, value in given if value is not None}
+        _check_levels(extra, f"messages.{index}.")
         if not isinstance(self.content, list):
             return Message(self.role, self.content, extra)
         parts = tuple(_payload(part, f"messages.{index}.content.{at}") for at, part in enumerate(self.content))
@@ -174,7 +178,15 @@ class ChatRequest(BaseModel):
         if "tools" not in given:
             for name in ("tool_choice", "parallel_tool_calls"):
                 given.pop(name, None)
+        _check_levels(given)
         return given
+
+
+def _check_levels(fields: dict[str, Any], where: str = "") -> None:
+    for name, value in fields.items():
+        if is_deeper(value, MAX_LEVELS):
+            message = f"more than {MAX_LEVELS} objects and lists inside each other; at most so many are taken"
+            raise InvalidRequest(message, param=f"{where}{name}")
 
 
 def _payload(part: TextPart | ImagePart | AudioPart, where: str) -> Payload:

@@ -51,6 +51,29 @@ def test_parsing_raises_nothing_but_invalid_request(data: Any) -> None:
         assert not {"model", "messages", "stream", "user", "metadata"} & set(call.params)
 
 
+def nested(levels: int) -> dict[str, Any]:
+    return orjson.loads('{"a":' * (levels - 1) + "{}" + "}" * (levels - 1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": nested(101)}, "response_format"),
+        ({"tools": [nested(100)]}, "tools"),
+        ({"tools": [{}], "tool_choice": nested(800)}, "tool_choice"),
+        ({"guided_json": {"anyOf": [nested(99)]}}, "guided_json"),
+        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [nested(100)]}]}, "messages.0.tool_calls"),
+    ],
+)
+def test_what_is_nested_too_deep_to_be_sent_to_a_node(fields: dict[str, Any], param: str) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}]} | fields
+    with pytest.raises(InvalidRequest, match="more than 100") as caught:
+        ChatRequest.parse(body, max_messages=10).to_call()
+    assert caught.value.param == param
+    body = {"messages": [{"role": "user", "content": "hi"}], "response_format": nested(100), "tools": [nested(99)]}
+    assert ChatRequest.parse(body, max_messages=10).to_call().params["response_format"] == nested(100)
+
+
 def test_too_many_messages() -> None:
     data = {"messages": [{"role": "user", "content": "x"}] * 4}
     with pytest.raises(InvalidRequest, match="at most 3") as caught:
