@@ -62,7 +62,7 @@ def error_body(error: errors.ModelyardError) -> dict[str, Any]:
     }
     if isinstance(error, errors.InvalidSpec | errors.InvalidPlan):
         body["problems"] = [{"where": p.where, "key": p.key, "message": p.message} for p in error.problems]
-    if isinstance(error, errors.NodeRefused):
+    if isinstance(error, errors.NodeRefused) and error.report:
         body["gate"] = error.report
     return {"error": body}
 

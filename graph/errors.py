@@ -7,7 +7,7 @@ ModelyardError
 │   ├── PayloadTooLarge       the body or an attachment is over its limit (413)
 │   └── InvalidPlan           a plan that the graph refuses; carries every problem
 ├── InvalidSpec               YAML that does not declare a node; carries every problem
-├── NodeRefused               the registration gate refused a node (409); carries its report
+├── NodeRefused               a node is not taken, by the registration gate or as it does not load (409)
 ├── Unauthorized              no key, or a wrong one (401)
 ├── Forbidden                 a key that may not do this (403)
 ├── RateLimited               a key has used up what it may use in a while (429); carries `retry_after`
@@ -89,14 +89,14 @@ class PayloadTooLarge(InvalidRequest):
 
 
 class NodeRefused(ModelyardError):
-    """The registration gate refused a node, because of what it would do to the others."""
+    """A node is not taken: the registration gate says what it would do to the others, or it could not be loaded."""
 
     code = "node_refused"
 
     def __init__(self, message: str, report: Mapping[str, Any] | None = None, *, node: str | None = None) -> None:
         super().__init__(message, param="name", node=node)
         self.report = report or {}
-        """The gate's figures."""
+        """The gate's figures; empty if it was not the gate."""
 
 
 class Unauthorized(ModelyardError):

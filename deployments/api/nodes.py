@@ -15,7 +15,7 @@ from deployments.gateway import Gateway
 from deployments.graph_views import describe, to_dot, to_json, to_mermaid
 from deployments.json_response import JSONResponse
 from deployments.snapshot import NodeStatus
-from graph.errors import InvalidRequest, InvalidSpec, NodeNotFound, Problem
+from graph.errors import InvalidRequest, InvalidSpec, NodeNotFound, NodeRefused, Problem
 from graph.loader import dump_yaml, load_text
 from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
@@ -117,7 +117,11 @@ async def promote(name: str, request: Request) -> Response:
     gateway = gateway_of(request)
     if name not in gateway.snapshot.nodes:
         raise NodeNotFound(f"no node is called {name!r}", param="name", node=name)
-    version = gateway.snapshot.nodes[name].version
+    status = gateway.snapshot.nodes[name]
+    version = status.version
+    if status.error is not None and status.canary is None and status.serving_version != version:
+        message = f"version {version} of node {name!r} is not loaded: {status.error}; put one that loads, or roll back"
+        raise NodeRefused(message, node=name)
     await gateway.canary_watch.rollouts.promote(name, version, by=author_of(request))
     await gateway.look()
     return JSONResponse({"name": name, "version": version, "state": "loading"})

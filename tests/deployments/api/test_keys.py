@@ -56,6 +56,15 @@ async def test_a_key_is_told_once_and_kept_as_a_hash(start: Start) -> None:
     assert secret not in listed.text and secret not in await everything(service.gateway.store)
 
 
+@pytest.mark.parametrize("expires", ["999999y", "101y", "0d", "soon", ""])
+async def test_a_key_expires_within_a_hundred_years(start: Start, expires: str) -> None:
+    service = await begin(start)
+    refused = await service.http.post("/v1/keys", json={"name": "ann", "expires": expires}, headers=OPERATOR)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, "expires") and "90d; at most 100y" in error["message"]
+    assert (await make(service, expires="100y"))["expires_at"]
+
+
 async def test_a_revoked_or_expired_or_invented_key_is_refused(start: Start) -> None:
     service = await begin(start)
     made = await make(service)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ import deployments.canary_watch
 import deployments.node_controller
 import deployments.serve_apps
 from deployments.node_controller import NodeController
+from deployments.snapshot import Snapshot
 
 SHARE = {"share": 0.5, "max_flips": 0.2, "min_answers": 4, "check": {"must_not_match": "sorry"}}
 
@@ -112,6 +114,22 @@ async def test_a_good_version_takes_its_share_and_is_promoted(two: tuple[Service
         assert answer.json()["choices"][0]["message"]["content"] == "yes of course"
     again = await two[0].http.post("/v1/nodes/law/promote")
     assert again.status_code == 400 and "in no rollout" in again.json()["error"]["message"]
+
+
+async def test_a_version_that_failed_to_load_is_not_promoted(two: tuple[Service, Service]) -> None:
+    await register(two[0], "yes of course")
+    await on_trial(*two)
+    gateway = two[0].gateway
+    status = gateway.snapshot.nodes["law"]
+    gateway.snapshot = Snapshot(
+        gateway.snapshot.number, {"law": replace(status, canary=None, error="the weights are missing")}
+    )
+    refused = await two[0].http.post("/v1/nodes/law/promote")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"], error["code"]) == (409, "name", "node_refused")
+    assert error["message"].startswith("version 2 of node 'law' is not loaded: the weights are missing; put one that")
+    progress = await gateway.canary_watch.rollouts.progress("law")
+    assert progress is not None and not progress.promoted
 
 
 async def test_a_promotion_of_nothing_is_404(two: tuple[Service, Service]) -> None:
