@@ -45,8 +45,7 @@ async def list_nodes(request: Request) -> Response:
 async def show_node(name: str, request: Request) -> Response:
     """Return one node with its whole spec; secrets stay the references that they are."""
     graph = graph_of(request)
-    if name not in graph:
-        raise NodeNotFound(f"no node is called {name!r}", param="name", node=name)
+    _require(graph, name)
     status = gateway_of(request).snapshot.nodes[name]
     spec = ModelGraph([status.spec]).seen_by(_seen(request))[name]
     rollout = await _rollout(gateway_of(request), name, flips=True)
@@ -115,8 +114,7 @@ async def rollback(name: str, request: Request, to: int | None = Query(None, ge=
 async def promote(name: str, request: Request) -> Response:
     """Let the newest version, which is in its rollout, take all calls."""
     gateway = gateway_of(request)
-    if name not in gateway.snapshot.nodes:
-        raise NodeNotFound(f"no node is called {name!r}", param="name", node=name)
+    _require(gateway.snapshot.graph, name)
     status = gateway.snapshot.nodes[name]
     version = status.version
     if status.error is not None and status.canary is None and status.serving_version != version:
@@ -137,6 +135,15 @@ async def show_graph(request: Request) -> Response:
     if "graphviz" in accept:
         return PlainTextResponse(await asyncio.to_thread(to_dot, graph), media_type="text/vnd.graphviz")
     return JSONResponse(await asyncio.to_thread(to_json, graph))
+
+
+def _require(graph: ModelGraph, name: NodeName) -> None:
+    """Raise `NodeNotFound`, which names the nodes that there are."""
+    try:
+        graph[name]
+    except NodeNotFound as error:
+        error.param = "name"
+        raise
 
 
 def _read(body: bytes, name: str, request: Request) -> NodeSpec:

@@ -208,7 +208,8 @@ def _put(client: Client, spec: NodeSpec, *, dry_run: bool, force: bool) -> dict[
     except ServiceError as error:
         if error.unreachable or error.status in (401, 403):
             raise
-        failed = {"name": spec.name, "state": "failed", "error": {"message": error.message, "code": error.code}}
+        message = error.message.replace("force=true", "--force") if error.gate else error.message
+        failed = {"name": spec.name, "state": "failed", "error": {"message": message, "code": error.code}}
         return failed | ({"gate": error.gate} if error.gate else {})
     refused = dry_run and not force and result.get("gate", {}).get("verdict") == "refuse"
     return result | ({"state": "failed", "error": {"message": "the gate would refuse it"}} if refused else {})

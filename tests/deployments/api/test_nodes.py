@@ -181,3 +181,11 @@ async def test_an_update_lets_calls_in_flight_finish_on_the_old_node(start: Star
     assert (await call).json()["choices"][0]["message"]["content"] == "the old one"
     await asyncio.sleep(0.01)
     assert old.is_closed  # type: ignore[attr-defined]
+
+
+async def test_a_node_that_is_not_there_is_told_with_those_that_are(start: Start) -> None:
+    service = await start(spec("law"), spec("tax"))
+    for answer in (await service.http.get("/v1/nodes/lwa"), await service.http.post("/v1/nodes/lwa/promote")):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (404, "name")
+        assert error["message"] == "no node is called 'lwa'; there is law, tax"

@@ -177,7 +177,7 @@ class Handler(BaseHTTPRequestHandler):
             version = nodes.get(name, {}).get("version", 0) + 1
             if self.service.gate is not None:
                 status, report = self.service.gate
-                refusal = _error("refused", "node_refused")
+                refusal = _error("refused; force=true applies it", "node_refused")
                 refusal["error"]["gate"] = report
                 return status, refusal if status == 409 else {"name": name, "dry_run": True, "gate": report}
             if "dry_run" in query:

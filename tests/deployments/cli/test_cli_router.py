@@ -95,6 +95,7 @@ def test_a_refused_node_shows_why(modelyard, service, tmp_path):
     assert result.exit_code == 1 and "42% of 48" in result.stdout and "0.92" in result.stdout
     (node,) = json.loads(modelyard("nodes", "add", write(tmp_path), "--json").stdout)["nodes"]
     assert (node["state"], node["gate"]["verdict"]) == ("failed", "refuse")
+    assert node["error"]["message"] == "refused; --force applies it"
 
 
 def test_a_dry_run_shows_the_report_and_fails_where_adding_would(modelyard, service, tmp_path):

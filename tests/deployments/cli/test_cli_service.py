@@ -101,11 +101,11 @@ def test_an_unreachable_service_exits_with_3(cli):
             assert "modelyard up" in result.stderr
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://x", "http://host:port"])
+@pytest.mark.parametrize("url", ["nonsense", "ftp://x", "http://host:port", "localhost:8000"])
 def test_an_address_that_is_none_is_told(cli, url):
     result = cli("nodes", "list", "--url", url)
     assert result.exit_code == 2
-    assert "is not an address" in result.stderr
+    assert "is not an address, which begins with http:// or https://" in result.stderr
 
 
 def test_the_key_is_sent_and_never_printed(cli, service):
