@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from graph.pattern import check_pattern
 from graph.types import Modality
 
 RESERVED = frozenset({"auto", "plan", "request", "none"})
@@ -106,10 +107,7 @@ class Checks(_Model):
     @field_validator("must_match", "must_not_match")
     @classmethod
     def _expression(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"must be a regular expression as Python's `re` takes them: {error}") from None
+        check_pattern(pattern or "")
         return pattern
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+import regex
 
 from graph import telemetry as otel
 from graph.collect import Gathered
@@ -18,6 +19,8 @@ from graph.types import Call, Delta, NodeName, Reply
 
 TOP = 2
 """Likeliest tokens asked for: enough for the lead of the first over the second."""
+MATCH_S = 0.1
+"""How long an expression may look at an answer: some look at every way to divide it, and the event loop waits."""
 Judged = Callable[[NodeName, str], None]
 """Told of each answer that was judged: the node, and the check that failed (empty: none)."""
 
@@ -124,8 +127,10 @@ def unsure(reply: Reply, wanted: Checks) -> str | None:
     if not text:
         return "empty"
     checks: Mapping[str, Callable[[], bool]] = {
-        "must_match": lambda: wanted.must_match is not None and not re.search(wanted.must_match, text),
-        "must_not_match": lambda: wanted.must_not_match is not None and bool(re.search(wanted.must_not_match, text)),
+        "must_match": lambda: wanted.must_match is not None and _found(wanted.must_match, text) is not True,
+        "must_not_match": lambda: (
+            wanted.must_not_match is not None and _found(wanted.must_not_match, text) is not False
+        ),
         "valid_json": lambda: wanted.valid_json and not _is_json(text),
         "min_logprob": lambda: _below(wanted.min_logprob, reply, lambda token: token.get("logprob")),
         "min_margin": lambda: _below(wanted.min_margin, reply, _margin),
@@ -163,6 +168,14 @@ def as_asked(delta: Delta, call: Call, checks: Checks) -> Delta:
 
 def _marked(held: list[Delta], asked: list[NodeName]) -> list[Delta]:
     return [replace(held[0], escalated=tuple(asked), reset=False), *held[1:]] if held else held
+
+
+def _found(pattern: str, text: str) -> bool | None:
+    """Say whether an expression is found in a text; None if that takes too long to say."""
+    try:
+        return regex.search(pattern, text, timeout=MATCH_S) is not None
+    except TimeoutError:
+        return None
 
 
 def _is_json(text: str) -> bool:

@@ -8,11 +8,12 @@ import pytest
 from fakes import DONE, FakeInvoke, Step, answer, chat, spec
 from invoke_parts import deltas_of, text_of
 
-from deployments.invoke.cascade import escalating
+from deployments.invoke.cascade import escalating, unsure
 from graph.errors import NodeUnavailable, StreamBroken
 from graph.model_graph import ModelGraph
 from graph.node import Invoke
-from graph.types import Call, Delta
+from graph.spec import Checks
+from graph.types import Call, Delta, Reply, text_payload
 
 
 def node(name: str, *escalates: str, **cascade: Any) -> Any:
@@ -108,6 +109,12 @@ async def test_refusals_and_empty_answers_are_not_good_enough_but_calls_of_tools
     await service.text()
     assert service.judged == [("a", failed)]
     assert service.place.asked() == (["a", "b"] if failed else ["a"])
+
+
+@pytest.mark.parametrize("check", ["must_match", "must_not_match"])
+def test_an_expression_that_takes_too_long_fails_its_check(check: str) -> None:
+    reply = Reply(text_payload("a" * 60 + "b"), None, "stop", "a", "m")
+    assert unsure(reply, Checks.model_validate({check: "^(a|aa)+$"})) == check
 
 
 async def test_the_way_goes_on_and_ends_in_a_cycle() -> None:
