@@ -62,9 +62,7 @@ class Client:
             trust_env = not is_loopback(httpx.URL(url).host)
             self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trust_env)
         except BAD_URLS as error:
-            raise ServiceError(
-                f"{url!r} is not an address, which begins with http:// or https://: {error}", code="bad_url"
-            ) from error
+            raise ServiceError(f"{url!r} is no http:// or https:// address: {error}", code="bad_url") from error
 
     def __enter__(self) -> Client:
         return self
@@ -206,9 +204,7 @@ class Client:
         try:
             response = self._http.request(method, path, **options)
         except BAD_URLS as error:
-            raise ServiceError(
-                f"{self._url!r} is not an address, which begins with http:// or https://: {error}", code="bad_url"
-            ) from error
+            raise ServiceError(f"{self._url!r} is no http:// or https:// address: {error}", code="bad_url") from error
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if not response.is_success:

@@ -105,7 +105,7 @@ def test_an_unreachable_service_exits_with_3(cli):
 def test_an_address_that_is_none_is_told(cli, url):
     result = cli("nodes", "list", "--url", url)
     assert result.exit_code == 2
-    assert "is not an address, which begins with http:// or https://" in result.stderr
+    assert "is no http:// or https:// address" in result.stderr
 
 
 def test_the_key_is_sent_and_never_printed(cli, service):
