@@ -18,7 +18,8 @@ Train = Annotated[
     Path, typer.Option("--train", help='Plans: JSON lines of {"id", "request", "tasks", "links"}; or gzipped.')
 ]
 Val = Annotated[
-    Path | None, typer.Option("--val", help="Plans to stop and to choose on; without them a tenth of the others is.")
+    Path | None,
+    typer.Option("--val", help="Plans to stop and to choose on; without them a tenth of the others, ten at least."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; a service that uses it takes the new planner over.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is random.")]

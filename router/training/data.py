@@ -145,10 +145,10 @@ def make_data(
     warnings = []
     if bare:
         named = _some([node.name for node in bare])
-        warnings.append(f"{len(bare)} nodes have no training rows and are known by their description only: {named}")
+        warnings.append(f"nodes without training rows, known by their description only: {len(bare)} ({named})")
     unknown = [row for row in val if row.node is not None and row.node not in labels]
     if unknown:
-        warnings.append(f"{len(unknown)} validation rows of nodes without training rows are left out")
+        warnings.append(f"validation rows left out, of nodes without training rows: {len(unknown)}")
         val = [row for row in val if row.node is None or row.node in labels]
     finer, owners = _finer_classes([*train, *val], labels)
     described = {node.name: node.text for node in nodes}

@@ -114,7 +114,9 @@ def enough(data: RouterData) -> bool:
 def _fit(data: RouterData, path: Path, work: Path, how: Training, report: Report) -> tuple[_Fitted, OnnxEncoder]:
     large = enough(data)
     encoder = TorchEncoder(path, trained=TRAINED_LAYERS)
-    report(f"{len(data.train)} training rows, {len(data.val)} validation rows, {len(data.labels)} nodes")
+    report(
+        f"{len(data.train)} training rows (the nodes' examples with them, none twice), {len(data.val)} validation rows"
+    )
     report("fine-tuning the encoder" if large else "too few rows to fine-tune the encoder: it stays as it is")
     start = distil(encoder, data.train.texts, pairs_min=2 if large else 1)
     (work / TOKENIZER).write_text(encoder.tokenizer_json, encoding="utf-8")
@@ -172,7 +174,7 @@ def _fit_small(data: RouterData, start: Any, served: Encoder, how: Training, rep
     rows = data.train.join(data.val)
     fold = np.concatenate([deal_out(rows, how.seed), np.full(len(data.anchors), -1)])
     rows = rows.join(data.anchors)
-    report(f"encoding {len(rows)} texts")
+    report(f"encoding {len(rows)} texts: rows and descriptions of nodes")
     vectors = served.encode(rows.texts)
     described = served.encode(data.described)
     outside = np.flatnonzero(~rows.inside)

@@ -23,6 +23,8 @@ from router.training.torch_encoder import Tokens, TorchEncoder, by_length
 from router.types import Array
 
 Report = Callable[[str], None]
+HELD_LEAST = 10
+"""Plans that are held out at least: fewer say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,9 @@ class Fitted:
 
 
 def split(rows: Sequence[PlanRow], how: PlanTraining) -> tuple[list[PlanRow], list[PlanRow]]:
-    """Part the rows into those to learn from and those held out."""
+    """Part the rows into those to learn from and those held out, of which there are `HELD_LEAST` at least."""
     order = np.random.default_rng(how.seed).permutation(len(rows))
-    cut = max(10, round(how.held * len(rows)))
+    cut = max(HELD_LEAST, round(how.held * len(rows)))
     return [rows[i] for i in order[cut:]], [rows[i] for i in order[:cut]]
 
 

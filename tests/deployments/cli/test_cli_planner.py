@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from router.training.plan_fit import PlanTraining, split
+
 NAMES = ("find_flight", "book_flight", "find_hotel", "book_hotel", "send_mail", "rent_car")
 PARAMETERS = {"to": {"type": "string", "description": "Recipient's mail address", "required": True}}
 PAIRS = (
@@ -120,3 +122,11 @@ def test_what_is_wrong_with_the_files_is_named(cli, tools: Path, tmp_path: Path)
     assert found.exit_code == 1 and "names 'fly'" in found.stderr
     found = cli("eval", "planner", "--tools", tools, "--data", good, "--artifact", tmp_path)
     assert found.exit_code == 1 and "is no trained planner: has no card.json" in found.stderr
+
+
+@pytest.mark.parametrize(("plans", "held"), [(30, 10), (200, 20)])
+def test_a_tenth_of_the_plans_is_held_out_and_ten_at_least(plans: int, held: int) -> None:
+    rows: list[Any] = list(range(plans))
+    learned, kept = split(rows, PlanTraining())
+    assert (len(learned), len(kept)) == (plans - held, held)
+    assert sorted([*learned, *kept]) == rows

@@ -29,6 +29,7 @@ def test_train_then_measure(cli, nodes: Path, tmp_path: Path, tiny_sentence_enco
     assert trained.exit_code == 0, trained.stderr
     card = json.loads(trained.stdout)
     assert card["seed"] == 4 and card["labels"] == 5 and "cross-validation" in trained.stderr
+    assert "training rows (the nodes' examples with them, none twice)" in " ".join(trained.stderr.split())
     data = write_lines(tmp_path / "test.jsonl", noisy_rows(4, seed=5, outside=8)[4:])
     measured = cli(
         "eval", "router", "--artifact", out, "--data", data, "--json",
