@@ -99,6 +99,8 @@ def suggest(
     ]
     if rows:
         write_table(target, ("request_id", "node", "probability", "stands for", "text"), rows, title="Worth a label")
+    if out is not None and not found["missing"]:
+        target.print(styled(f"nothing was written to {out}: no expert is missing"), soft_wrap=True)
     for item in found["missing"]:
         target.print(styled(f"Missing expert: {item['count']} requests out of scope", "bold"), soft_wrap=True)
         target.print(styled(item["yaml"].rstrip()), soft_wrap=True)
@@ -138,7 +140,7 @@ def learn(
 
 
 def _write_files(missing: Sequence[Mapping[str, Any]], folder: Path | None) -> None:
-    if folder is None:
+    if folder is None or not missing:
         return
     folder.mkdir(parents=True, exist_ok=True)
     for item in missing:

@@ -73,6 +73,9 @@ def test_suggestions_are_shown_and_proposals_written(modelyard, routed, tmp_path
     assert (tmp_path / "new" / "roses.yaml").read_text() == "name: roses\n"
     assert any("budget=5" in path for _, path, _ in routed.seen)
     assert json.loads(modelyard("router", "suggest", "--json").stdout)["doubtful"] == 7
+    routed.router |= {("GET", "/v1/router/suggestions"): SUGGESTIONS | {"missing": []}}
+    none = modelyard("router", "suggest", "--out", tmp_path / "none")
+    assert none.exit_code == 0 and "no expert is missing" in none.stdout and not (tmp_path / "none").exists()
 
 
 def test_learning_fails_where_the_gate_refuses(modelyard, routed):
