@@ -85,9 +85,15 @@ class Feedback(BaseModel):
 
 @routes.post("/v1/feedback", status_code=201)
 async def feedback(body: Feedback, request: Request) -> Response:
-    """Keep what somebody thinks of an answer. `learnable` says whether it is kept with its request's text."""
+    """Keep what somebody thinks of an answer. `learnable` says whether it is kept with its request's text.
+
+    `request_known` is false where no request of that id, of those that were routed of late, is remembered: it may be
+    mistyped, or too old, or have named its node.
+    """
     gateway = gateway_of(request)
     if body.right_node is not None:
         graph_of(request)[body.right_node]
     kept = await gateway.feedback.keep(body.model_dump(exclude_none=True), by=exchange_of(request).principal)
-    return JSONResponse({"id": kept.id, "status": "kept", "learnable": kept.text is not None}, 201)
+    known = kept.node is not None or await gateway.traffic.find(body.request_id) is not None
+    told = {"learnable": kept.text is not None, "request_known": known}
+    return JSONResponse({"id": kept.id, "status": "kept"} | told, 201)

@@ -80,7 +80,7 @@ async def test_a_request_worth_a_label_is_labelled_and_learned_when_somebody_say
     said = await service.http.post(
         "/v1/feedback", json={"request_id": suggested["request_id"], "right_node": "cook", "rating": "bad"}
     )
-    assert said.json()["learnable"] is True
+    assert said.json()["learnable"] is said.json()["request_known"] is True
     assert (await service.http.get("/v1/router/suggestions")).json()["to_label"] == []
     assert text not in (await service.http.get("/v1/nodes/cook")).json()["spec"]["examples"]
 

@@ -198,7 +198,8 @@ async def test_feedback_is_kept(start: Start) -> None:
     service = await start(LAW)
     for number in (1, 2):
         answer = await service.http.post("/v1/feedback", json={"request_id": "r", "rating": "good"})
-        assert (answer.status_code, answer.json()) == (201, {"id": number, "status": "kept", "learnable": False})
+        told = {"id": number, "status": "kept", "learnable": False, "request_known": False}
+        assert (answer.status_code, answer.json()) == (201, told)
     assert len(await service.gateway.store.read("feedback")) == 2
 
 
