@@ -67,7 +67,7 @@ def serve_forever(settings: Settings, on_event: OnEvent) -> int:
     stop = threading.Event()
     stop_on_signals(stop)
     host = RayHost(settings)
-    on_event(ServiceEvent("starting", f"{len(specs)} nodes declared"))
+    on_event(ServiceEvent("starting", f"nodes declared: {len(specs)}"))
     try:
         _start(settings, host, stop, on_event)
         stop.wait()
