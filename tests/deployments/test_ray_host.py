@@ -6,6 +6,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
+import deployments.ray_host
 from deployments.logs import configure_logging
 from deployments.ray_host import BLOCK, RayHost, RayRemarks, _free_block, port_owner
 from deployments.settings import Settings
@@ -65,6 +66,7 @@ def test_what_was_never_joined_is_not_stopped(monkeypatch, address):
     asked = []
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(deployments.ray_host, "_descendants", lambda _: set())  # here: the tests' own servers
     for name in ("shutdown", "status", "delete"):
         monkeypatch.setattr(serve, name, lambda *_, name=name, **__: asked.append(name))
     RayHost(Settings(address=address)).stop()
