@@ -5,6 +5,8 @@
 # - Splicing of requests goes: a HAProxy that spliced a body no longer sees the client leave before the answer has begun,
 #   and the model would go on working for nobody.
 # - A request that the gateway has no time for (see intake.py) waits for a second, and is then refused.
+# - A session whose gateway left while HAProxy was writing to it ends after an hour, like one whose client fell silent:
+#   without a time for servers it never does.
 # - A request has ten seconds to come, and is passed on with its body, or the first 16 kB of it: whoever sends slowly takes
 #   none of the gateway's places.
 # - Its own errors look like all others, where Serve makes each of them a 500 in plain text.
@@ -21,7 +23,7 @@ for argument in "$@"; do
             "the gateway ended while it worked on this request"
         page "$pages/503.http" "503 Service Unavailable" overloaded_error overloaded \
             "the service is starting, or has more requests than it can work on" 'retry-after: 1\r\n'
-        ours='\n    timeout queue 1s\n    timeout http-request 10s'
+        ours='\n    timeout queue 1s\n    timeout server 3600s\n    timeout http-request 10s'
         ours="$ours\\n    option http-buffer-request\\n    option http-ignore-probes"
         ours="$ours\\n    errorfile 408 $pages/408.http"
         sed -i -E \

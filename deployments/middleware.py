@@ -145,6 +145,7 @@ class RequestMiddleware:
         finally:
             self._intake.requests -= 1
             self._ended(exchange, scope, finish.status)
+        await finish.close()
 
     def _ended(self, exchange: Exchange, scope: Scope, status: int) -> None:
         span = exchange.span
@@ -190,14 +191,18 @@ def _name_by_route(span: Span, scope: Scope) -> None:
 
 
 class _Finish:
-    """`send` that adds the headers of the exchange and remembers the status."""
+    """`send` that adds the headers of the exchange and remembers the status.
 
-    __slots__ = ("_body", "_exchange", "_send", "status")
+    Where the answer comes before the end of the request, its connection is not used again, and `close` ends it.
+    """
+
+    __slots__ = ("_body", "_closes", "_exchange", "_lingers", "_send", "status")
 
     def __init__(self, exchange: Exchange, send: Send, body: RequestBody) -> None:
         self._exchange = exchange
         self._send = send
         self._body = body
+        self._closes = self._lingers = False
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
@@ -207,8 +212,18 @@ class _Finish:
             added = exchange.headers | {"server-timing": exchange.server_timing()}
             if exchange.trace_id:
                 added["x-trace-id"] = exchange.trace_id
-            if not self._body.ended:  # nobody waits for the rest: a slow client would hold its place meanwhile
+            self._closes = not self._body.ended
+            if self._closes:  # nobody waits for the rest: a slow client would hold its place meanwhile
                 added["connection"] = "close"
             headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added.items()]
             message = {**message, "headers": [*message.get("headers", ()), *headers]}
+        elif self._closes and not message.get("more_body", False):
+            self._lingers = True
+            message = {**message, "more_body": True}
         await self._send(message)
+
+    async def close(self) -> None:
+        """End a connection that the answer left open."""
+        if self._lingers:
+            await self._body.linger()
+            await self._send({"type": "http.response.body"})

@@ -16,6 +16,9 @@ PIECE_S = 10.0
 LEAST_PER_S = 10_000
 """Bytes of a body that must have come for each second after the first ten: who sends less holds a place for nothing."""
 DRAIN_S = 0.05
+LINGER_S = 1.0
+"""How long what is left of a body is waited for after the answer; each megabyte that comes buys another such time."""
+LINGER_MOST_S = 30.0
 
 
 class RequestBody:
@@ -53,6 +56,21 @@ class RequestBody:
             async with asyncio.timeout(DRAIN_S):
                 while not self.ended:
                     await self()
+
+    async def linger(self) -> None:
+        """Throw away what still comes after the answer, before the connection ends.
+
+        A connection that ended under a HAProxy that is writing to it would stay with HAProxy, its client unanswered.
+        """
+        began = asyncio.get_running_loop().time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S) as patience:
+                seen = 0
+                while not self.ended:
+                    message = await self._receive()
+                    seen += len(message.get("body", b""))
+                    self.ended = not message.get("more_body", False)
+                    patience.reschedule(began + min(LINGER_MOST_S, LINGER_S * (1 + seen / 2**20)))
 
     async def _in_time(self) -> Message:
         taken = time.monotonic() - self._began

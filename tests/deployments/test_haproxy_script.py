@@ -39,8 +39,8 @@ def rewritten(tmp_path: Path) -> str:
 
 
 def test_only_what_has_no_setting_is_changed(tmp_path: Path) -> None:
-    ours = ["timeout queue 1s", "timeout http-request 10s", "option http-buffer-request", "option http-ignore-probes"]
-    ours += [f"errorfile 408 {tmp_path}/408.http"]
+    ours = ["timeout queue 1s", "timeout server 3600s", "timeout http-request 10s"]
+    ours += ["option http-buffer-request", "option http-ignore-probes", f"errorfile 408 {tmp_path}/408.http"]
     expected = WRITTEN.replace("    option splice-request\n", "")
     expected = expected.replace("defaults\n", "\n    ".join(["defaults", *ours]) + "\n")
     expected = expected.replace(" :9101", " 127.0.0.1:9101").replace("*:8404", "127.0.0.1:8404")

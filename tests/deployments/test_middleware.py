@@ -156,6 +156,27 @@ async def test_a_refused_request_with_a_body_to_come_ends_its_connection() -> No
     assert (status, headers[b"connection"]) == (401, b"close")
 
 
+async def test_what_comes_after_an_early_answer_is_thrown_away_and_then_the_connection_ends() -> None:
+    intake, made = Intake(), Settings(max_body_bytes=1500)
+    app = RequestMiddleware(answering(echo), made, make_security(made, MemoryStore()), intake, standalone=True)
+    coming, happened = [True, True, True, False], list[Any]()
+
+    async def receive() -> Any:
+        happened.append(("read", intake.requests))
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": coming.pop(0)}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            happened.append(message["status"])
+        else:
+            happened.append((len(message.get("body", b"")) > 0, message.get("more_body", False)))
+
+    scope = {"type": "http", "method": "POST", "path": "/any", "headers": [(b"transfer-encoding", b"chunked")]}
+    await app(scope, receive, send)
+    before, after = ("read", 1), ("read", 0)
+    assert happened == [before, before, 413, (True, True), after, after, (False, False)]
+
+
 async def test_a_refused_request_whose_body_has_come_keeps_its_connection() -> None:
     async with client(api_key="k") as http:
         answer = await http.post("/any", content=b"12345")

@@ -20,12 +20,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark what lives here, and give it the time that real processes take."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.service)
-            item.add_marker(pytest.mark.xdist_group("service"))  # one process: there is one service
+            # One process for the tests of one service: the others leave it alone.
+            item.add_marker(pytest.mark.xdist_group("service" if "service" in item.fixturenames else "light"))
             item.add_marker(pytest.mark.timeout(400))
 
 

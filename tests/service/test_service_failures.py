@@ -103,11 +103,8 @@ def test_a_body_without_a_length_is_refused_where_it_gets_too_large(service):
         for _ in range(100):
             yield b" " * 2**20
 
-    try:
-        answer = service.http.post("/v1/chat/completions", content=body())
-    except httpx.WriteError:  # the service hung up while we were still sending: as good an answer
-        return
-    assert answer.status_code == 413
+    for _ in range(5):
+        assert service.http.post("/v1/chat/completions", content=body()).status_code == 413
 
 
 def test_a_run_outlives_the_gateway_that_accepted_it(service):
