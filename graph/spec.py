@@ -16,6 +16,7 @@ RESERVED = frozenset({"auto", "plan", "request", "none"})
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 Example = Annotated[str, StringConstraints(min_length=1, max_length=8000)]
+FieldPath = Annotated[str, StringConstraints(pattern=r"^[^.\s]+(\.[^.\s]+)*$", max_length=200)]
 SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """How a secret is written: the name of an environment variable, resolved only where it is used."""
 
@@ -156,6 +157,13 @@ class Argument(_Model):
         return self
 
 
+class Output(_Model):
+    """One field of the JSON that a node answers with."""
+
+    type: Literal["string", "integer", "number", "boolean", "array", "object"] = "string"
+    description: str = ""
+
+
 class NodeSpec(_Model):
     """One expert: a model, a tool or an API that takes a call and gives a reply."""
 
@@ -197,6 +205,8 @@ class NodeSpec(_Model):
     """How a new version takes over; without it at once, as soon as it is loaded."""
     arguments: dict[str, Argument] = Field(default_factory=dict)
     """Typed arguments of a tool; a model node takes `prompt`, `context` and its attachments."""
+    outputs: dict[FieldPath, Output] = Field(default_factory=dict, max_length=500)
+    """Fields of the JSON that it answers with, by path (`order.id`, `orders.0.id`), for plans to pass on."""
     params: dict[str, Any] = Field(default_factory=dict)
     """The kind's own settings, validated by the kind."""
 
@@ -235,6 +245,8 @@ class NodeSpec(_Model):
         for kind in ("fallback", "escalates"):
             if self.name in getattr(self.edges, kind):
                 raise ValueError(f"edges.{kind} names the node itself")
+        if self.outputs and Modality.JSON not in self.produces:
+            raise ValueError("outputs are fields of a JSON answer, which the node does not give: say produces: [json]")
         if self.cascade is not None and not self.edges.escalates:
             raise ValueError("cascade needs edges.escalates: the nodes to ask when an answer is not good enough")
         return self

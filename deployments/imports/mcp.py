@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from deployments.imports.hints import Interface, feeds, interface, output_fields
 from deployments.imports.names import node_name
+from deployments.imports.outputs import declared_outputs
 from deployments.imports.report import Imported, Left, Made, with_feeds
 from deployments.imports.request_parts import MAX_ARGUMENTS
 from deployments.imports.schemas import Schemas, Unresolvable
@@ -118,14 +119,22 @@ def _spec(tool: Tool, name: str, server: Server) -> tuple[dict[str, Any], list[s
         "arguments": arguments,
         **server.declaration(tool.name),
     }
+    answer = Schemas(tool.output_schema)
+    if _produces(tool) == "json" and (outputs := declared_outputs(answer, _unwrapped(tool))):
+        spec["outputs"] = outputs
     hints = tool.annotations
     if hints is None or not (hints.read_only_hint or hints.idempotent_hint):
         spec["idempotent"] = False
-    return spec, notes, output_fields(Schemas(tool.output_schema), tool.output_schema) if tool.output_schema else []
+    return spec, notes, output_fields(answer, tool.output_schema) if tool.output_schema else []
 
 
 def _produces(tool: Tool) -> str:
-    fields = (tool.output_schema or {}).get("properties") or {}
-    wrapped = fields.get("result") if list(fields) == ["result"] else None
-    text = isinstance(wrapped, Mapping) and wrapped.get("type") == "string"
+    answer = _unwrapped(tool)
+    text = answer is not tool.output_schema and isinstance(answer, Mapping) and answer.get("type") == "string"
     return "json" if tool.output_schema and not text else "text"
+
+
+def _unwrapped(tool: Tool) -> Any:
+    """Return the schema of what a node gives: servers wrap what is no object, and the node takes it out again."""
+    fields = (tool.output_schema or {}).get("properties") or {}
+    return fields["result"] if list(fields) == ["result"] else tool.output_schema

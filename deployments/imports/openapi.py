@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 
 from deployments.imports.hints import Interface, feeds, interface, output_fields
 from deployments.imports.names import node_name, words_of
+from deployments.imports.outputs import declared_outputs
 from deployments.imports.report import Imported, Left, Made, with_feeds
 from deployments.imports.request_parts import Inexpressible, RequestParts
 from deployments.imports.schemas import Schemas, Unresolvable
@@ -173,6 +174,8 @@ def _spec(
         "arguments": {key: argument.model_dump(exclude_defaults=True) for key, argument in parts.arguments.items()},
         "params": {"method": operation.method.upper(), "path": path, **parts.params},
     }
+    if outputs := declared_outputs(work.schemas, answer):
+        spec["outputs"] = outputs
     if api_key:
         spec["api_key"] = api_key
     if operation.method in _ONCE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from graph.plan import Ref, Value
 from router.planners.fitting import cast, fit
 from router.planners.toolset import Output, Parameter, Tool
 from router.planners.values import Mention, mentions, runs
-from router.planners.words import spoken, stems
+from router.planners.words import stems
 
 LITERAL = 1.0
 """Score from which a literal is taken for a parameter."""
@@ -21,6 +21,9 @@ _POINTING = re.compile(
     r"(?i)\b(?:it|its|them|they|their|this|that|these|those|result|results|output|above|same|calculated|generated|"
     r"obtained|retrieved|found|recorded|encrypted|translated|converted)\b"
 )
+
+
+_FIRST = re.compile(r"(?i)\b(?:first|1st|top)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def bind(
     spent: set[Ref] = set()
     others = [given for given in earlier if pointing or given.tool.name != tool.name]
     for item in tool.parameters:
-        reference = refer(item, clause, others, pointing, spent)
+        reference = refer(item, clause, others, pointing, spent, one_of_several=not tool.acts)
         if reference is None:
             continue
         score, ref = reference
@@ -195,17 +198,27 @@ def _weak(item: Parameter, value: Value, clause: str) -> bool:
 
 
 def refer(
-    item: Parameter, clause: str, earlier: Sequence[Given], pointing: bool, spent: Collection[Ref] = ()
+    item: Parameter,
+    clause: str,
+    earlier: Sequence[Given],
+    pointing: bool,
+    spent: Collection[Ref] = (),
+    *,
+    one_of_several: bool = True,
 ) -> tuple[float, Ref] | None:
-    """Find the earlier output that a parameter takes; None if none comes near."""
+    """Find the earlier output that a parameter takes; None if none comes near.
+
+    Of a list it is the first thing's, if that is said or `one_of_several` will do.
+    """
     best: tuple[float, Ref] | None = None
+    one_of_several = one_of_several or _FIRST.search(clause) is not None
     said = set(stems(clause))
     for age, given in enumerate(reversed(earlier)):
         for output in given.tool.outputs:
             score = similar(item, output, given.tool) - 0.06 * age
-            if score <= 0.0 or Ref(given.id, output.path) in spent:
+            if score <= 0.0 or Ref(given.id, output.path) in spent or (output.of_several and not one_of_several):
                 continue
-            named = set(stems(output.path[-1]))
+            named = set(stems(output.names[-1]))
             if named and named <= said:
                 score += 0.7 if len(named) > 1 else 0.5
             if pointing and age == 0:
@@ -233,9 +246,10 @@ def similar(item: Parameter, output: Output, source: Tool) -> float:
     """Say how well an output's field fits a parameter, by name, description and type."""
     if not _types_fit(item.type, output.type):
         return 0.0
-    wanted, given = set(stems(item.name)), set(stems(output.path[-1]))
-    if len(output.path) > 1 and len(given) == 1:
-        given |= set(stems(output.path[-2])) if given & {"id", "name", "code"} else set()
+    path = output.names
+    wanted, given = set(stems(item.name)), set(stems(path[-1]))
+    if len(path) > 1 and len(given) == 1:
+        given |= set(stems(path[-2])) if given & {"id", "name", "code"} else set()
     about = set(stems(source.name))
     shared = wanted & (given | (about if given & {"id", "name"} else set()))
     score = 1.2 * len(shared) / max(len(wanted | given), 1) if given & wanted else 0.0
@@ -248,7 +262,7 @@ def similar(item: Parameter, output: Output, source: Tool) -> float:
         score += 0.6 * len(said & told) / len(said | told) ** 0.5 / 2
     if loose(item):
         score += 0.35
-    return score - 0.03 * (len(output.path) - 1)
+    return score - 0.03 * (len(path) - 1)
 
 
 def _types_fit(wanted: str, given: str) -> bool:
@@ -259,30 +273,3 @@ def _types_fit(wanted: str, given: str) -> bool:
     if wanted == "string":
         return given in ("integer", "number", "string")
     return False
-
-
-_LOOKS_UP = re.compile(r"(?i)\b(?:find|search|get|list|look ?up|retriev\w*|fetch\w*|return\w*|details?)\b")
-_IDENTIFIES = re.compile(
-    r"(?:^|_)(?:id|key|code|token|cik|uuid)s?$|Ids?$|(?<=[a-z])(?:Code|Key|Token|Number)$|_?geo_?id", re.IGNORECASE
-)
-
-
-def identifies(item: Parameter) -> bool:
-    """Whether a parameter's value is an identifier, which is looked up rather than said."""
-    return _IDENTIFIES.search(item.name) is not None
-
-
-def producers(item: Parameter, consumer: Tool, tools: Sequence[Tool]) -> Iterator[tuple[float, Tool]]:
-    """Yield the tools that look up what a parameter takes, each with how well it does.
-
-    An identifier is looked up for any tool; what people say themselves (a name, a title) only for a tool that acts on
-    it, never for one that looks up things by it.
-    """
-    if not identifies(item) and (_LOOKS_UP.search(spoken(consumer.name)) or loose(item)):
-        return
-    for tool in tools:
-        if not _LOOKS_UP.search(f"{spoken(tool.name)} {tool.description[:60]}"):
-            continue
-        best = max((similar(item, output, tool) for output in tool.outputs), default=0.0)
-        if best > 0.6:
-            yield best, tool

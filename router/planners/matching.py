@@ -126,7 +126,7 @@ def _named(text: str, chosen: Sequence[Tool]) -> set[str]:
     said, found = set(stems(text)), set()
     for tool in chosen:
         for output in tool.outputs:
-            words = set(stems(output.path[-1]))
+            words = set(stems(output.names[-1]))
             if words and words <= said:
                 found |= words | {word for word in stems(tool.name) if action(word) is None}
     return found
@@ -150,7 +150,7 @@ def _weights(tool: Tool) -> dict[str, float]:
             (tool.description, 1.0),
             (" ".join(item.name for item in tool.parameters), 0.6),
             (" ".join(item.description for item in tool.parameters), 0.25),
-            (" ".join(output.path[-1] for output in tool.outputs), 0.3),
+            (" ".join(output.names[-1] for output in tool.outputs), 0.3),
         ]
     )
 

@@ -15,13 +15,16 @@ REQUEST_CHARACTERS = 12_000
 CONVERSATION_CHARACTERS = 4000
 """Of what was said before the request: the end of it."""
 DESCRIPTION_CHARACTERS = 240
+OUTPUTS = 12
+"""Fields of a node's answer that are shown."""
 
 _RULES = """You plan work for specialists. Split the request into the fewest tasks that answer all of it and give each \
 to the node that fits best. Answer with JSON only: {"tasks": [{"id": "t1", "node": NAME, "arguments": {...}}, ...]}.
 Rules:
 - ids are t1, t2, ... in the order of the tasks.
 - A prompt says everything its node must know; use the caller's words.
-- {"$ref": "t1"} is the whole output of task t1; put it into "context" of a task that needs it, or into an argument.
+- {"$ref": "t1"} is the whole output of task t1; put it into "context" of a task that needs it, or into an argument. \
+{"$ref": "t1.order.id"} is one field of it.
 - Tasks that do not need each other's output have no references, so that they run at the same time.
 - Text experts cannot hear or see: give a recording or picture to a node that takes it, and refer to that task.
 - {"$ref": "request.text"} is the whole request. Never invent a value that the request does not say."""
@@ -60,4 +63,6 @@ def _line(spec: NodeSpec) -> str:
         for name, argument in spec.signature().items()
     )
     made = ", ".join(sorted(spec.produces))
+    if spec.outputs:
+        made += " {" + ", ".join(list(spec.outputs)[:OUTPUTS]) + "}"
     return f"- {spec.name}({arguments}) -> {made}: {' '.join(spec.description.split())[:DESCRIPTION_CHARACTERS]}"

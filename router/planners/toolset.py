@@ -11,6 +11,8 @@ from graph.plan import Plan, Ref, Task, references
 from graph.spec import NodeSpec
 
 ANY = "any"
+_CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
+"""HTTP methods that change something even where asking twice does no harm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,16 @@ class Output:
     type: str = ANY
     description: str = ""
 
+    @property
+    def of_several(self) -> bool:
+        """Whether it is a field of one of the things in a list."""
+        return any(step.isdecimal() for step in self.path)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The path without places in lists."""
+        return tuple(step for step in self.path if not step.isdecimal()) or self.path
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -48,6 +60,8 @@ class Tool:
     takes: frozenset[str] = frozenset()
     """Kinds of input (text, image, …), where the tools declare them."""
     makes: frozenset[str] = frozenset()
+    acts: bool = False
+    """Whether a call changes something: nobody guesses which of several things is meant."""
 
     @classmethod
     def of(cls, spec: NodeSpec) -> Tool:
@@ -60,8 +74,10 @@ class Tool:
             spec.name,
             spec.description,
             parameters,
+            tuple(Output(tuple(path.split(".")), item.type, item.description) for path, item in spec.outputs.items()),
             takes=frozenset(map(str, spec.accepts)),
             makes=frozenset(map(str, spec.produces)),
+            acts=not spec.idempotent or str(spec.params.get("method")).upper() in _CHANGING,
         )
 
     @property

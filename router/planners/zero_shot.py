@@ -7,17 +7,18 @@ before, arguments are bound, and what the links do not allow is repaired.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graph.errors import NoNodeFits
 from graph.plan import Ref, Task, Value
-from router.planners.binding import Bound, Given, bind, identifies, producers
+from router.planners.binding import Bound, Given, bind, refer
 from router.planners.completion import complete
 from router.planners.fan_out import Asked, fan_out
+from router.planners.lookups import ENOUGH, MAX_CHAIN, chain_to, identifies, is_name, related
 from router.planners.matching import Matcher, Part
 from router.planners.toolset import Draft, Parameter, Tool, Toolset
 from router.planners.values import mentions
-from router.planners.words import action, stems
+from router.planners.words import action
 from router.types import Array, Encoder
 
 MIN_SCORE = 0.3
@@ -29,8 +30,6 @@ LIKELY = 6
 TAKEN, LACKING = 0.15, 0.1
 """Weights of the share of values that a tool takes, and of required parameters that it is not given."""
 MAX_TASKS = 24
-MAX_CHAIN = 2
-"""Producers that are put before a task, one for the other, for one input."""
 
 
 class ZeroShotPlanner:
@@ -114,11 +113,6 @@ def best_bound(tools: Toolset, text: str, scores: Array, earlier: Sequence[Tool]
     return max(worth, key=lambda index: worth[index])
 
 
-def _kin(one: Tool, other: Tool) -> set[str]:
-    """Return the words that two tools' names share, verbs left out."""
-    return {word for word in set(stems(one.name)) & set(stems(other.name)) if action(word) is None}
-
-
 def aligned(parts: Sequence[Part], columns: Sequence[int]) -> list[str]:
     """Give each tool, in order, the part that speaks of it; never an earlier part than the tool before has."""
     count, width = len(parts), len(columns)
@@ -183,14 +177,14 @@ class Drafting:
         bound = bind(tool, text, text, self.given)
         return bool(completed(tool, text, bound).missing)
 
-    def add(self, tool: Tool, text: str, scores: Part) -> None:
+    def add(self, tool: Tool, text: str, part: Part) -> None:
         """Add the calls that a part of the request asks of a tool, and producers of what they lack."""
         calls = fan_out(tool, text)
         for call in calls:
             before = next((given for given in reversed(self.given) if given.tool.name == tool.name), None)
             bound = self._bound(tool, call, alone=len(calls) == 1)
             depth = 0
-            while bound.missing and depth < MAX_CHAIN and self._produce(bound.missing, tool, text, scores):
+            while bound.missing and depth < MAX_CHAIN and self._produce(bound.missing, tool, text, part):
                 bound = self._bound(tool, call, alone=len(calls) == 1)
                 depth += 1
             bound = completed(tool, call.text, bound)
@@ -198,7 +192,7 @@ class Drafting:
                 if tool.required and all(isinstance(value, bool) for value in bound.arguments.values()):
                     continue  # it only says more of the call before
                 bound = inherited(tool, bound, before)
-            self._put(tool, text, bound)
+            self._put(tool, text, self._identified(tool, text, bound, part))
 
     def _bound(self, tool: Tool, call: Asked, *, alone: bool) -> Bound:
         return bind(tool, call.text, self.request, self.given, borrow=alone, values=call.values)
@@ -211,31 +205,60 @@ class Drafting:
         """Put a producer of the first missing input before; say whether there is one."""
         had = {given.tool.name for given in self.given}
         for item in missing:
-            others = [other for name, other in self.tools.tools.items() if name != tool.name and name not in had]
-            entity = {word for word in stems(item.name) if word not in ("id", "name", "key", "cod", "number")}
             ranked = []
-            for score, other in producers(item, tool, others):
-                kin = _kin(tool, other) | (entity & set(stems(other.name)))
-                if kin and self.tools.linked(other.name, tool.name):
-                    column = self.tools.names.index(other.name)
-                    bound = bind(other, text, self.request, self.given)
-                    score += float(scores.scores[column]) + 0.15 * len(kin) - 0.8 * len(bound.missing)
-                    ranked.append((score, other.name, bound))
+            for score, other in related(item, tool, self.tools, had):
+                bound = bind(other, text, self.request, self.given)
+                ranked.append((score + self._fit(other, scores) - 0.8 * len(bound.missing), other.name, bound))
             best = max(ranked, key=lambda entry: entry[:2], default=None)
-            if best is not None and best[0] >= 0.9 and len(self.tasks) < MAX_TASKS:
+            if best is not None and best[0] >= ENOUGH and len(self.tasks) < MAX_TASKS:
                 self._put(self.tools.tools[best[1]], text, best[2])
                 return True
         return False
 
-    def _put(self, tool: Tool, text: str, bound: Bound) -> None:
+    def _identified(self, tool: Tool, text: str, bound: Bound, scores: Part) -> Bound:
+        """Return what is bound, with identifiers looked up where the request says a name instead.
+
+        What names one of several things, of which a tool would change the first, is not known.
+        """
+        arguments = dict(bound.arguments)
+        for item in tool.parameters:
+            name = arguments.get(item.name)
+            if not (identifies(item) and is_name(name)):
+                continue
+            if chain := chain_to(item, tool, self.tools, lambda other: self._fit(other, scores)):
+                arguments[item.name] = self._looked_up(item, chain, name, text)
+            elif tool.acts and chain_to(item, replace(tool, acts=False), self.tools, lambda _: 1.0):
+                del arguments[item.name]
+        return Bound(arguments, bound.missing)
+
+    def _looked_up(self, item: Parameter, chain: Sequence[Tool], name: Value, text: str) -> Value:
+        """Put the tools of a chain before; return what the last of them gives."""
+        if len(self.tasks) + len(chain) >= MAX_TASKS:
+            return name
+        value = name
+        for step, taker in zip(chain, [*(step.required[0] for step in chain[1:]), item], strict=True):
+            arguments = {step.required[0].name: value}
+            id = self._put(step, text, Bound(arguments, ()))
+            reference = refer(taker, text, [Given(id, step, text, arguments)], pointing=True)
+            if reference is None:
+                return name
+            value = reference[1]
+        return value
+
+    def _fit(self, tool: Tool, scores: Part) -> float:
+        return float(scores.scores[self.tools.names.index(tool.name)])
+
+    def _put(self, tool: Tool, text: str, bound: Bound) -> str:
+        """Add a task, unless there is one like it or there are enough; return the id of the one that stands for it."""
         if len(self.tasks) >= MAX_TASKS:
-            return
+            return self.tasks[-1].id
         arguments = dict(bound.arguments)
         for name, value in bound.arguments.items():
             if isinstance(value, Ref) and not self.tools.linked(self._node(value.task), tool.name):
                 del arguments[name]
-        if any(task.node == tool.name and task.arguments == arguments for task in self.tasks):
-            return
+        same = next((task for task in self.tasks if task.node == tool.name and task.arguments == arguments), None)
+        if same is not None:
+            return same.id
         task = Task(f"t{len(self.tasks) + 1}", tool.name, arguments)
         self.tasks.append(task)
         self.given.append(Given(task.id, tool, text, arguments))
@@ -243,6 +266,7 @@ class Drafting:
             if item.name not in arguments:
                 what = item.description.rstrip(".") or item.name.replace("_", " ")
                 self.missing.append(f"{tool.name} needs {item.name!r} ({what}): what should it be?")
+        return task.id
 
     def _node(self, id: str) -> str:
         return next(task.node for task in self.tasks if task.id == id)

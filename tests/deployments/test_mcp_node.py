@@ -266,6 +266,8 @@ async def test_every_tool_becomes_a_node_that_runs(imported: Imported) -> None:
     assert find.produces == {"json"}
     assert find.arguments["customer"].description == "Who ordered"
     assert (find.arguments["limit"].default, find.arguments["limit"].required) == (5, False)
+    assert {path: output.type for path, output in find.outputs.items()} == {"order_id": "string", "total": "number"}
+    assert cancel.outputs == {}
     assert find.edges.feeds == ("shop_cancel_order", "shop_fail")  # they need its order_id
     assert (cancel.arguments["reason"].enum, cancel.produces) == (("late", "broken"), {"text"})
     assert (find.idempotent, cancel.idempotent) == (True, False)  # it says that it changes nothing

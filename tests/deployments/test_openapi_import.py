@@ -123,6 +123,38 @@ def test_the_output_of_one_is_the_input_of_another(nodes: dict[str, NodeSpec]) -
     assert nodes["ping"].edges.feeds == ()
 
 
+def test_the_fields_of_an_answer_are_declared() -> None:
+    order = {
+        "description": "An order",
+        "properties": {"id": {"type": "integer", "description": "Its number"}, "a.b": {"type": "string"}},
+    }
+    answer = {
+        "type": "object",
+        "properties": {
+            "orders": {"type": "array", "items": {"$ref": "#/components/schemas/Order"}},
+            "next": {"type": "string"},
+            "secret": {"type": "string", "writeOnly": True},
+        },
+    }
+    responses = {"200": {"description": "", "content": {"application/json": {"schema": answer}}}}
+    spec = one({"responses": responses}, components={"schemas": {"Order": order}}).specs[0]
+    assert {path: (output.type, output.description) for path, output in spec.outputs.items()} == {
+        "orders": ("array", ""),
+        "next": ("string", ""),
+        "orders.0.id": ("integer", "Its number"),
+    }
+
+
+def test_an_answer_that_holds_itself_has_fields_to_some_depth() -> None:
+    tree = {"type": "object", "properties": {"left": {"$ref": "#/components/schemas/Tree"}, "id": {"type": "string"}}}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Tree"}}}
+    imported = one(
+        {"responses": {"200": {"description": "", "content": content}}}, components={"schemas": {"Tree": tree}}
+    )
+    assert list(imported.specs[0].outputs)[:4] == ["left", "id", "left.left", "left.id"]
+    assert max(path.count(".") for path in imported.specs[0].outputs) == 4
+
+
 def test_secrets_are_references(imported: Imported, nodes: dict[str, NodeSpec]) -> None:
     assert nodes["stock"].params["headers"] == {"x-shop-key": "${SHOP_API_KEYINHEADER}"}
     assert nodes["stock"].params["query"]["api_key"] == "${SHOP_API_KEYINQUERY}"

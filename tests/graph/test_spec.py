@@ -105,3 +105,16 @@ def test_a_spec_written_out_reads_back_the_same(
 def test_a_cascade_that_cannot_work_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         NodeSpec.model_validate({"name": "a", "kind": "k", "description": "d", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"outputs": {"id": {}}}, "outputs are fields of a JSON answer"),
+        ({"outputs": {"order..id": {}}, "produces": ["json"]}, "should match pattern"),
+        ({"outputs": {"id": {"type": "uuid"}}, "produces": ["json"]}, "Input should be 'string'"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        NodeSpec.model_validate({"name": "a", "kind": "k", "description": "d", **fields})

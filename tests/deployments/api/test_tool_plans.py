@@ -5,6 +5,8 @@ from __future__ import annotations
 from fakes import FakeNode, spec
 from gateway_service import Service, Start
 
+from graph.spec import NodeSpec
+
 CITY = {"city": {"type": "string", "description": "City"}}
 WEATHER = spec("weather", description="Get the weather forecast of a city.", produces=["json"], arguments=CITY)
 GENERAL = spec("general", description="Poems and small talk.", examples=("Write a poem about rain",))
@@ -27,3 +29,21 @@ async def test_a_request_for_a_model_is_planned_as_before(start: Start) -> None:
     assert await _asked(service, "Write a poem about rain") == [("general", [])]
     plan = await service.http.post("/v1/plan", json={"input": "Write a poem about rain"})
     assert plan.json()["planner"] == "learned"
+
+
+async def test_an_identifier_is_looked_up_and_passed_on(start: Start) -> None:
+    customer, orders = '{"customer_id": "c7"}', '{"orders": [{"order_id": "A-17"}]}'
+    service = await start(
+        _tool("find-customer", "Find a customer by name.", customer, "name", "customer_id"),
+        _tool("list-orders", "List the orders of a customer.", orders, "customer_id", "orders.0.order_id"),
+        _tool("order-status", "Get the shipping status of an order.", '{"status": "shipped"}', "order_id", "status"),
+        GENERAL,
+    )
+    found = await _asked(service, "What is the shipping status of the order of customer 'Ana Ruiz'?")
+    assert found == [("find-customer", ["Ana Ruiz"]), ("list-orders", ["c7"]), ("order-status", ["A-17"])]
+
+
+def _tool(name: str, description: str, reply: str, argument: str, output: str) -> NodeSpec:
+    arguments, outputs = {argument: {"type": "string"}}, {output: {"type": "string"}}
+    params = {"reply": reply}
+    return spec(name, description=description, produces=["json"], arguments=arguments, outputs=outputs, params=params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 
 from graph.errors import NoNodeFits
 from graph.plan import Ref
+from router.planners.lookups import is_name
 from router.planners.toolset import Output, Parameter, Tool, Toolset
 from router.planners.values import mentions
 from router.planners.words import spoken, stems
 from router.planners.zero_shot import ZeroShotPlanner
 
 
-def tool(name: str, description: str, outputs: str = "", **parameters: str) -> Tool:
+def tool(name: str, description: str, outputs: str = "", /, **parameters: str) -> Tool:
     """Build a tool; `!` before a type makes the parameter optional."""
     taken = tuple(Parameter(key, kind.strip("!"), "", not kind.startswith("!")) for key, kind in parameters.items())
     return Tool(name, description, taken, tuple(Output((field,), "string") for field in outputs.split()))
@@ -138,3 +140,66 @@ def test_vectors_count_beside_words() -> None:
             return np.array([[1.0, 0.0] if "weather" in t or "sky" in t else [0.0, 1.0] for t in texts], np.float32)
 
     assert nodes(ZeroShotPlanner(TOOLS, Toward()), "Tell me about the sky over Oslo")[0] == "get_weather"
+
+
+def _shop() -> list[Tool]:
+    status = tool("order_status", "Get the shipping status of an order", "status", order_id="string")
+    cancel = tool("cancel_order", "Cancel an order", "cancelled", order_id="string")
+    orders = tool("list_orders", "List the orders of a customer", "", customer_id="string")
+    return [
+        tool("find_customer", "Find a customer by name", "customer_id", name="string"),
+        replace(orders, outputs=(Output(("orders", "0", "order_id"), "string"),)),
+        status,
+        replace(cancel, acts=True),
+        replace(tool("geocode", "Get the coordinates of a place", place="string"), outputs=_PLACE),
+        tool("sunrise", "Get the time of sunrise", "sunrise", latitude="number", longitude="number"),
+    ]
+
+
+_PLACE = (Output(("latitude",), "number"), Output(("longitude",), "number"))
+_LISTED = [("find_customer", {"name": "Ana Ruiz"}), ("list_orders", {"customer_id": Ref("t1", ("customer_id",))})]
+_FIRST = {"order_id": Ref("t2", ("orders", "0", "order_id"))}
+
+
+@pytest.mark.parametrize(
+    ("text", "tasks"),
+    [
+        ("List the orders of the customer 'Ana Ruiz'.", _LISTED),
+        ("Get the shipping status of the order of customer 'Ana Ruiz'.", [*_LISTED, ("order_status", _FIRST)]),
+        ("List the orders of the customer 'Ana Ruiz' and cancel the first one.", [*_LISTED, ("cancel_order", _FIRST)]),
+        ("Get the shipping status of order 'A-17'.", [("order_status", {"order_id": "A-17"})]),
+        (
+            "When is sunrise in Bergen?",
+            [
+                ("geocode", {"place": "Bergen"}),
+                ("sunrise", {"latitude": Ref("t1", ("latitude",)), "longitude": Ref("t1", ("longitude",))}),
+            ],
+        ),
+    ],
+)
+def test_what_nobody_says_is_looked_up(text: str, tasks: list[tuple[str, dict[str, object]]]) -> None:
+    draft = ZeroShotPlanner(Toolset.of(_shop()), None).draft(text)
+    assert [(task.node, dict(task.arguments)) for task in draft.tasks] == tasks
+    assert draft.missing == ()
+
+
+def test_each_name_is_looked_up() -> None:
+    draft = ZeroShotPlanner(Toolset.of(_shop()), None).draft(
+        "List the orders of the customers 'Ana Ruiz' and 'Bo Lund'."
+    )
+    names = [task.arguments["name"] for task in draft.tasks if task.node == "find_customer"]
+    assert (names, len(draft.tasks)) == (["Ana Ruiz", "Bo Lund"], 4)
+
+
+def test_of_several_things_none_is_changed_by_guess() -> None:
+    draft = ZeroShotPlanner(Toolset.of(_shop()), None).draft("Cancel the order of the customer 'Ana Ruiz'.")
+    assert [(task.node, dict(task.arguments)) for task in draft.tasks] == [("cancel_order", {})]
+    assert draft.missing and "order_id" in draft.missing[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("Ana Ruiz", True), ("Paris", True), ("A-17", False), ("AAPL", False), ("c7", False), ("", False), (7, False)],
+)
+def test_names_are_told_from_identifiers(value: object, expected: bool) -> None:
+    assert is_name(value) is expected
