@@ -125,6 +125,8 @@ class Draft:
     order: tuple[tuple[str, str], ...] = ()
     """Links that no argument carries: the latter task waits for the former."""
     missing: tuple[str, ...] = field(default=())
+    ambiguous: bool = False
+    """Whether something is missing because the request fits several things, of which one would be changed."""
 
     @property
     def links(self) -> tuple[tuple[str, str], ...]:

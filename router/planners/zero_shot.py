@@ -156,6 +156,7 @@ class Drafting:
     tasks: list[Task] = field(default_factory=list)
     given: list[Given] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    ambiguous: bool = False
 
     def take(self, chosen: Sequence[tuple[Part, int]]) -> None:
         """Add the calls of all parts.
@@ -229,6 +230,7 @@ class Drafting:
                 arguments[item.name] = self._looked_up(item, chain, name, text)
             elif tool.acts and chain_to(item, replace(tool, acts=False), self.tools, lambda _: 1.0):
                 del arguments[item.name]
+                self.ambiguous = True
         return Bound(arguments, bound.missing)
 
     def _looked_up(self, item: Parameter, chain: Sequence[Tool], name: Value, text: str) -> Value:
@@ -273,7 +275,7 @@ class Drafting:
 
     def draft(self) -> Draft:
         """Return the draft, with the links that no argument carries."""
-        return Draft(tuple(self.tasks), tuple(self._order()), tuple(dict.fromkeys(self.missing)))
+        return Draft(tuple(self.tasks), tuple(self._order()), tuple(dict.fromkeys(self.missing)), self.ambiguous)
 
     def _order(self) -> list[tuple[str, str]]:
         """Link tasks by kinds of input and output; one after the other where tools say nothing of what they give."""

@@ -43,7 +43,18 @@ async def test_an_identifier_is_looked_up_and_passed_on(start: Start) -> None:
     assert found == [("find-customer", ["Ana Ruiz"]), ("list-orders", ["c7"]), ("order-status", ["A-17"])]
 
 
-def _tool(name: str, description: str, reply: str, argument: str, output: str) -> NodeSpec:
+async def test_which_of_several_things_to_change_is_asked(start: Start) -> None:
+    service = await start(
+        _tool("find-customer", "Find a customer by name.", "{}", "name", "customer_id"),
+        _tool("list-orders", "List the orders of a customer.", "{}", "customer_id", "orders.0.order_id"),
+        _tool("cancel-order", "Cancel an order.", "{}", "order_id", "cancelled", idempotent=False),
+    )
+    answer = await service.chat("plan", "Cancel the order of the customer 'Ana Ruiz'")
+    assert (answer.status_code, FakeNode.calls) == (422, [])
+    assert "cancel-order needs 'order_id'" in answer.json()["error"]["message"]
+
+
+def _tool(name: str, description: str, reply: str, argument: str, output: str, **fields: object) -> NodeSpec:
     arguments, outputs = {argument: {"type": "string"}}, {output: {"type": "string"}}
-    params = {"reply": reply}
-    return spec(name, description=description, produces=["json"], arguments=arguments, outputs=outputs, params=params)
+    fields |= {"arguments": arguments, "outputs": outputs, "params": {"reply": reply}}
+    return spec(name, description=description, produces=["json"], **fields)
