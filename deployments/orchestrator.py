@@ -144,7 +144,7 @@ class Orchestrator:
             within = call.with_context(trace=otel.carrier(span) or call.context.trace)
             plan = await self._planner.plan(within, graph)
             graph.check(plan)
-            otel.set_plan(span, nodes=[task.node for task in plan.tasks], missing=len(plan.missing))
+            otel.set_plan(span, plan.planner, nodes=[task.node for task in plan.tasks], missing=len(plan.missing))
         self._on_planned(time.perf_counter() - began)
         return plan
 

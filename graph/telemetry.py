@@ -241,10 +241,10 @@ def set_cascade(span: Span, dropped: Sequence[str]) -> None:
         span.set_attribute(CASCADE_DROPPED, tuple(dropped))
 
 
-def set_plan(span: Span, *, nodes: Sequence[str], missing: int = 0) -> None:
-    """Record what was planned: the node of each task, and how many questions are open."""
-    if span.is_recording():
-        span.set_attributes({PLAN_TASKS: len(nodes), PLAN_NODES: tuple(nodes), PLAN_MISSING: missing})
+def set_plan(span: Span, planner: str, *, nodes: Sequence[str], missing: int = 0) -> None:
+    """Record what was planned, and by whom: the node of each task, and how many questions are open."""
+    span.update_name(f"plan {planner}")  # one planner may have left it to another
+    span.set_attributes({AGENT_NAME: planner, PLAN_TASKS: len(nodes), PLAN_MISSING: missing, PLAN_NODES: tuple(nodes)})
 
 
 def set_http_status(span: Span, status: int) -> None:

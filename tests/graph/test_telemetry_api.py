@@ -73,8 +73,8 @@ def test_request_route_and_plan_spans_keep_the_conventions(record_spans: On) -> 
     with otel.recorded(otel.request_span("POST", "/v1/plan", {})) as request:
         with otel.recorded(otel.route_span("embedding", parent=request)) as route:
             otel.set_decision(route, node="legal", probability=0.9, candidates=["legal", "code"], out_of_scope=False)
-        with otel.recorded(otel.plan_span("learned", parent=request)) as plan:
-            otel.set_plan(plan, nodes=["speech", "legal"], missing=1)
+        with otel.recorded(otel.plan_span("zero_shot", parent=request)) as plan:
+            otel.set_plan(plan, "learned", nodes=["speech", "legal"], missing=1)
         otel.set_http_status(request, 503)
     routed, planned, asked = spans.get_finished_spans()
     assert (asked.name, asked.kind) == ("POST /v1/plan", SpanKind.SERVER)
