@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from scripted_upstream import ScriptedUpstream
 from service_process import ServiceProcess
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+STANDING: list[ExitStack] = []
+"""What ends the services that stand."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -28,6 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
             # One process for the tests of one service: the others leave it alone.
             item.add_marker(pytest.mark.xdist_group("service" if "service" in item.fixturenames else "light"))
             item.add_marker(pytest.mark.timeout(400))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """End the services after the last test of this folder: what they do while nobody asks slows all others down."""
+    if nextitem is None or nextitem.get_closest_marker("service") is None:
+        while STANDING:
+            STANDING.pop().close()
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream) -> Iterator[Running]:
+def service(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream) -> Running:
     """The service with the example experts, two nodes on the scripted upstream, and a collector for its spans."""
     folder = tmp_path_factory.mktemp("service")
     examples = ["Which opening answers the king's pawn?", "Mate in two: find the move.", "How does a rook move?"]
@@ -106,36 +117,35 @@ def service(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream
         store=f"sqlite:///{folder}/state.db",
         allow_private=True,
     )
-    process.start()
-    try:
-        process.await_ready()
-        with (
-            httpx.Client(base_url=process.url, timeout=120, trust_env=False) as http,
-            OpenAI(base_url=f"{process.url}/v1", api_key="unused", max_retries=0, timeout=120) as client,
-        ):
-            yield Running(process, upstream, receiver, http, client)
-        ends_cleanly(process)
-    finally:
-        process.kill()
-        receiver.close()
+    with ExitStack() as stack:
+        stack.callback(receiver.close)
+        _stand(process, stack)
+        http = stack.enter_context(httpx.Client(base_url=process.url, timeout=120, trust_env=False))
+        client = OpenAI(base_url=f"{process.url}/v1", api_key="unused", max_retries=0, timeout=120)
+        stack.enter_context(client)
+        STANDING.append(stack.pop_all())
+    return Running(process, upstream, receiver, http, client)
 
 
 @pytest.fixture(scope="session")
-def light(
-    tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream, redis_url: str
-) -> Iterator[ServiceProcess]:
+def light(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream, redis_url: str) -> ServiceProcess:
     """A second service, on Redis, whose one node loads no model and takes whatever comes."""
     folder = tmp_path_factory.mktemp("light")
     nodes = write_nodes(folder / "nodes", remote_node("shared", upstream, default=True), weather_node(upstream))
     store = redis_url.rsplit("/", 1)[0] + "/5"
     process = ServiceProcess(folder, nodes=nodes, store=store, strategy="keyword", allow_private=True)
+    with ExitStack() as stack:
+        _stand(process, stack)
+        STANDING.append(stack.pop_all())
+    return process
+
+
+def _stand(process: ServiceProcess, stack: ExitStack) -> None:
+    """Start a service; the stack ends it, and holds that it ends cleanly if it was ever ready."""
+    stack.callback(process.kill)
     process.start()
-    try:
-        process.await_ready()
-        yield process
-        ends_cleanly(process)
-    finally:
-        process.kill()
+    process.await_ready()
+    stack.callback(ends_cleanly, process)
 
 
 def ends_cleanly(process: ServiceProcess) -> None:
