@@ -20,6 +20,7 @@ _LOOKS_UP = re.compile(r"(?i)\b(?:find|search|get|list|look ?up|retriev\w*|fetch
 _IDENTIFIES = re.compile(
     r"(?:^|_)(?:id|key|code|token|cik|uuid)s?$|Ids?$|(?<=[a-z])(?:Code|Key|Token|Number)$|_?geo_?id", re.IGNORECASE
 )
+_WITHIN_NAMES = re.compile(r"['\u2019.-]")
 _NUMBERS = ("number", "integer")
 _SAYS_NOTHING = frozenset({"id", "name", "key", "cod", "number"})
 
@@ -86,9 +87,17 @@ def _scored_chain(
 
 
 def is_name(value: Any) -> bool:
-    """Whether a value is what people are called, and no identifier: words with a capital letter, and no digits."""
+    """Whether a value is what somebody is called (`Mary-Jane O'Neil`, `Guido van Rossum`), and no identifier."""
     words = value.split() if isinstance(value, str) else []
-    return bool(words) and all(word[0].isupper() and word[1:].islower() for word in words)
+    if not words or not any(map(str.islower, value)):
+        return False
+    return all(map(_capital, (words[0], words[-1]))) and all(_capital(word) or word.islower() for word in words)
+
+
+def _capital(word: str) -> bool:
+    """Whether a word is letters, with capitals at the beginning of its parts alone."""
+    parts = [part for part in _WITHIN_NAMES.split(word) if part]
+    return bool(parts) and all(part.isalpha() and part == part.capitalize() for part in parts)
 
 
 def _kin(one: Tool, other: Tool) -> set[str]:

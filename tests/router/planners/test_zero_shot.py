@@ -199,7 +199,11 @@ def test_of_several_things_none_is_changed_by_guess() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("Ana Ruiz", True), ("Paris", True), ("A-17", False), ("AAPL", False), ("c7", False), ("", False), (7, False)],
-)
+    [
+        ("Ana Ruiz", True), ("Paris", True), ("Mary-Jane O'Neil", True), ("Guido van Rossum", True), ("Zoë", True),
+        ("A-17", False), ("AAPL", False), ("c7", False), ("UserOne", False), ("A-B", False), ("premium", False),
+        ("", False), (7, False),
+    ],
+)  # fmt: skip
 def test_names_are_told_from_identifiers(value: object, expected: bool) -> None:
     assert is_name(value) is expected
