@@ -16,7 +16,8 @@ RESERVED = frozenset({"auto", "plan", "request", "none"})
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 Example = Annotated[str, StringConstraints(min_length=1, max_length=8000)]
-FieldPath = Annotated[str, StringConstraints(pattern=r"^[^.\s]+(\.[^.\s]+)*$", max_length=200)]
+MAX_PATH = 200
+FieldPath = Annotated[str, StringConstraints(pattern=r"^[^.\s]+(\.[^.\s]+)*$", max_length=MAX_PATH)]
 SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """How a secret is written: the name of an environment variable, resolved only where it is used."""
 
@@ -190,6 +191,9 @@ class NodeSpec(_Model):
     idempotent: bool = True
     """Whether asking twice does no more than asking once. If not, a call is tried once, and no fallback is asked after
     it; a task of a run that was interrupted is not repeated but ends as `unknown`."""
+    changes: bool | None = None
+    """Whether a call changes something, so that no plan guesses what to do it to. Unless said, it does if it is not
+    idempotent, or its `params.method` is another than GET or HEAD."""
     system_prompt: str | None = Field(None, max_length=100_000)
     template: str | None = Field(None, max_length=100_000)
     """Instruction wrapped around the request; `{input}` stands for its text."""
@@ -255,6 +259,13 @@ class NodeSpec(_Model):
     def is_tool(self) -> bool:
         """Whether the node takes typed arguments rather than a prompt."""
         return bool(self.arguments)
+
+    @property
+    def changes_something(self) -> bool:
+        """Whether a call changes something, as far as the declaration tells."""
+        if self.changes is not None:
+            return self.changes
+        return not self.idempotent or str(self.params.get("method", "GET")).upper() not in ("GET", "HEAD")
 
     def signature(self) -> dict[str, Argument]:
         """Return the arguments that a task of this node may have.

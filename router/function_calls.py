@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from graph.plan import Ref, Task, Value, references
+from router.planners.asking import choose
 from router.planners.matching import Matcher
 from router.planners.toolset import Output, Parameter, Tool, Toolset
 from router.planners.words import action, spoken
-from router.planners.zero_shot import Drafting, choose, unwrapped
+from router.planners.zero_shot import Drafting, unwrapped
 from router.types import Encoder
 
 FITS = 0.5

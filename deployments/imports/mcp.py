@@ -125,6 +125,8 @@ def _spec(tool: Tool, name: str, server: Server) -> tuple[dict[str, Any], list[s
     hints = tool.annotations
     if hints is None or not (hints.read_only_hint or hints.idempotent_hint):
         spec["idempotent"] = False
+    elif not hints.read_only_hint:
+        spec["changes"] = True
     return spec, notes, output_fields(answer, tool.output_schema) if tool.output_schema else []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from deployments.imports.schemas import Schemas, Unresolvable
+from graph.spec import MAX_PATH
 
 MAX_OUTPUTS: Final = 60
 """Fields of one answer; of more, those nearest to its top are kept."""
@@ -24,6 +25,8 @@ def declared_outputs(schemas: Schemas, schema: Any) -> dict[str, dict[str, Any]]
         except Unresolvable:
             continue
         type_ = schemas.type_of(merged)[0]
+        if len(".".join(path)) > MAX_PATH:
+            continue
         if path and not path[-1].isdecimal():
             words = " ".join(str(merged.get("description") or "").split())[:_MAX_DESCRIPTION]
             found[".".join(path)] = {"type": type_} | ({"description": words} if words else {})

@@ -184,7 +184,9 @@ class Schemas:
         """Return the fields of a merged schema, those of its alternatives included."""
         found: dict[str, Any] = {}
         for other in self.alternatives(schema):
-            found |= {name: value for name, value in (other.get("properties") or {}).items() if name not in found}
+            inner = other.get("properties")
+            if isinstance(inner, Mapping):
+                found |= {name: value for name, value in inner.items() if name not in found}
         own = schema.get("properties")
         return found | (dict(own) if isinstance(own, Mapping) else {})
 

@@ -11,7 +11,7 @@ from graph.plan import Ref, Value
 from router.planners.fitting import cast, fit
 from router.planners.toolset import Output, Parameter, Tool
 from router.planners.values import Mention, mentions, runs
-from router.planners.words import stems
+from router.planners.words import stems, told
 
 LITERAL = 1.0
 """Score from which a literal is taken for a parameter."""
@@ -23,7 +23,9 @@ _POINTING = re.compile(
 )
 
 
-_FIRST = re.compile(r"(?i)\b(?:first|1st|top)\b")
+_FIRST = re.compile(r"(?i)\bthe (?:very )?first(?: one)?\W*$")
+"""At the end of a clause: "and cancel the first one"."""
+_OTHERWISE = re.compile(r"(?i)\b(?:not|never|but|except|without|only if|unless)\b|n't\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ def refer(
     Of a list it is the first thing's, if that is said or `one_of_several` will do.
     """
     best: tuple[float, Ref] | None = None
-    one_of_several = one_of_several or _FIRST.search(clause) is not None
+    one_of_several = one_of_several or (_FIRST.search(clause) is not None and not _OTHERWISE.search(clause))
     said = set(stems(clause))
     for age, given in enumerate(reversed(earlier)):
         for output in given.tool.outputs:
@@ -247,19 +249,19 @@ def similar(item: Parameter, output: Output, source: Tool) -> float:
     if not _types_fit(item.type, output.type):
         return 0.0
     path = output.names
-    wanted, given = set(stems(item.name)), set(stems(path[-1]))
+    wanted, given = told(item.name), told(path[-1])
     if len(path) > 1 and len(given) == 1:
-        given |= set(stems(path[-2])) if given & {"id", "name", "code"} else set()
-    about = set(stems(source.name))
+        given |= told(path[-2]) if given & {"id", "name", "code"} else set()
+    about = told(source.name)
     shared = wanted & (given | (about if given & {"id", "name"} else set()))
     score = 1.2 * len(shared) / max(len(wanted | given), 1) if given & wanted else 0.0
     if wanted == given:
         score += 0.3
     if "id" in wanted and "id" not in given and not given & {"cik", "key", "code"}:
         return 0.3 * score
-    said, told = set(stems(item.description)), set(stems(output.description))
-    if said and told:
-        score += 0.6 * len(said & told) / len(said | told) ** 0.5 / 2
+    said, heard = told(item.description), told(output.description)
+    if said and heard:
+        score += 0.6 * len(said & heard) / len(said | heard) ** 0.5 / 2
     if loose(item):
         score += 0.35
     return score - 0.03 * (len(path) - 1)

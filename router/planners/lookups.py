@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from router.planners.binding import loose, similar
 from router.planners.toolset import ANY, Parameter, Tool, Toolset
-from router.planners.words import action, spoken, stems
+from router.planners.words import action, spoken, told
 
 ENOUGH = 0.9
 """Score from which a tool is taken to look something up."""
 MAX_CHAIN = 2
 """Tools that are put before a task, one for the other, for one input."""
+_SIMILAR = 0.6
+"""Likeness of an output to a parameter from which it may be what is looked for."""
 _STEP = 0.3
 """What a further step of a chain takes off its score."""
 _LOOKS_UP = re.compile(r"(?i)\b(?:find|search|get|list|look ?up|retriev\w*|fetch\w*|return\w*|details?)\b")
@@ -22,7 +24,9 @@ _IDENTIFIES = re.compile(
 )
 _WITHIN_NAMES = re.compile(r"['\u2019.-]")
 _NUMBERS = ("number", "integer")
-_SAYS_NOTHING = frozenset({"id", "name", "key", "cod", "number"})
+_MARKS = frozenset({"id", "key", "cod", "number"})
+_SAYS_NOTHING = _MARKS | {"name"}
+_LAST_WORDS = re.compile(r"[\w-]+")
 
 
 def identifies(item: Parameter) -> bool:
@@ -30,42 +34,33 @@ def identifies(item: Parameter) -> bool:
     return _IDENTIFIES.search(item.name) is not None
 
 
-def producers(item: Parameter, consumer: Tool, tools: Sequence[Tool]) -> Iterator[tuple[float, Tool]]:
-    """Yield the tools that look up what a parameter takes, each with how well it does.
-
-    An identifier is looked up for any tool; what people say themselves (a name, a title) only for a tool that acts on
-    it, never for one that looks up things by it.
-    """
-    if not identifies(item) and (_LOOKS_UP.search(spoken(consumer.name)) or loose(item)):
-        return
-    for tool in tools:
-        if not _LOOKS_UP.search(f"{spoken(tool.name)} {tool.description[:60]}"):
-            continue
-        outputs = [output for output in tool.outputs if not (consumer.acts and output.of_several)]
-        best = max((similar(item, output, tool) for output in outputs), default=0.0)
-        if best > 0.6:
-            yield best, tool
-
-
-def related(item: Parameter, tool: Tool, tools: Toolset, had: Collection[str]) -> Iterator[tuple[float, Tool]]:
+def related(item: Parameter, tool: Tool, tools: Toolset) -> Iterator[tuple[float, Tool]]:
     """Yield the tools that may look up a tool's parameter, each with how well it does.
 
-    They speak of the same thing: by their names, or, for a number, by giving a field of the parameter's very name.
+    An identifier is looked up for any tool; what people say themselves (a name, a title) only for a tool that acts on
+    it, never for one that looks up things by it. Both tools speak of the same thing: by their names, or, for a number,
+    by a field of the parameter's very name. A tool that changes something is no look-up.
     """
-    entity = set(stems(item.name)) - _SAYS_NOTHING
-    others = [other for name, other in tools.tools.items() if name != tool.name and name not in had]
-    for score, other in producers(item, tool, others):
-        kin = _kin(tool, other) | (entity & set(stems(other.name)))
+    if not identifies(item) and (_LOOKS_UP.search(spoken(tool.name)) or loose(item)):
+        return
+    entity = told(item.name) - _SAYS_NOTHING
+    for other in tools.tools.values():
+        if other.name == tool.name or other.acts or not other.outputs or not tools.linked(other.name, tool.name):
+            continue
+        kin = _kin(tool, other) | (entity & told(other.name))
         if not kin and item.type in _NUMBERS and any(output.names[-1] == item.name for output in other.outputs):
             kin = entity
-        if kin and tools.linked(other.name, tool.name):
-            yield score + 0.15 * len(kin), other
+        if kin and _LOOKS_UP.search(f"{spoken(other.name)} {other.description[:60]}"):
+            outputs = [output for output in other.outputs if not (tool.acts and output.of_several)]
+            score = max((similar(item, output, other) for output in outputs), default=0.0)
+            if score > _SIMILAR:
+                yield score + 0.15 * len(kin), other
 
 
 def chain_to(item: Parameter, tool: Tool, tools: Toolset, fits: Callable[[Tool], float]) -> tuple[Tool, ...]:
     """Find the tools that lead from a name to an identifier: the first takes the name, others what the one before gave.
 
-    Nothing where there are none.
+    Nothing where there are none. For a tool that changes something, none of them may have found several things.
     """
     return _scored_chain(item, tool, tools, fits, MAX_CHAIN)[1]
 
@@ -74,32 +69,39 @@ def _scored_chain(
     item: Parameter, tool: Tool, tools: Toolset, fits: Callable[[Tool], float], depth: int
 ) -> tuple[float, tuple[Tool, ...]]:
     found: list[tuple[float, tuple[Tool, ...]]] = []
-    for score, other in related(item, tool, tools, ()):
+    for score, other in related(item, tool, tools):
         if len(other.required) != 1:
             continue
         needed = other.required[0]
         if not identifies(needed) and needed.type in ("string", ANY):
             found.append((score + fits(other), (other,)))
-        elif identifies(needed) and depth > 1 and (inner := _scored_chain(needed, other, tools, fits, depth - 1)[1]):
-            found.append((score + fits(other) - _STEP, (*inner, other)))
+        elif identifies(needed) and depth > 1:
+            taker = replace(other, acts=tool.acts)
+            if inner := _scored_chain(needed, taker, tools, fits, depth - 1)[1]:
+                found.append((score + fits(other) - _STEP, (*inner, other)))
     best = max(found, key=lambda entry: (entry[0], entry[1][-1].name), default=(0.0, ()))
     return best if best[0] >= ENOUGH else (0.0, ())
 
 
-def is_name(value: Any) -> bool:
-    """Whether a value is what somebody is called (`Mary-Jane O'Neil`, `Guido van Rossum`), and no identifier."""
-    words = value.split() if isinstance(value, str) else []
-    if not words or not any(map(str.islower, value)):
+def is_name(value: str) -> bool:
+    """Whether a value is what somebody is called (`Mary-Jane O'Neil`, `ana ruiz`, `Paris`), and no identifier."""
+    words = value.split()
+    parts = [part for word in words for part in _WITHIN_NAMES.split(word) if part]
+    if not parts or not all(map(str.isalpha, parts)):
         return False
-    return all(map(_capital, (words[0], words[-1]))) and all(_capital(word) or word.islower() for word in words)
+    caseless = value.upper() == value.lower()
+    return len(words) > 1 or caseless or (any(map(str.islower, value)) and all(p == p.capitalize() for p in parts))
 
 
-def _capital(word: str) -> bool:
-    """Whether a word is letters, with capitals at the beginning of its parts alone."""
-    parts = [part for part in _WITHIN_NAMES.split(word) if part]
-    return bool(parts) and all(part.isalpha() and part == part.capitalize() for part in parts)
+def named_otherwise(name: str, item: Parameter, finder: Tool, text: str) -> bool:
+    """Whether the words before a name say that it is the identifier itself, and not what the `finder` finds.
+
+    "customer id Acme" and "order Alpha" say so; "the order of the customer Ana Ruiz" does not.
+    """
+    before = told(" ".join(_LAST_WORDS.findall(text[: max(text.find(name), 0)])[-2:]))
+    return bool(before & _MARKS or (before & told(item.name) and not before & told(finder.name)))
 
 
-def _kin(one: Tool, other: Tool) -> set[str]:
+def _kin(one: Tool, other: Tool) -> frozenset[str]:
     """Return the words that two tools' names share, verbs left out."""
-    return {word for word in set(stems(one.name)) & set(stems(other.name)) if action(word) is None}
+    return frozenset(word for word in told(one.name) & told(other.name) if action(word) is None)

@@ -11,8 +11,6 @@ from graph.plan import Plan, Ref, Task, references
 from graph.spec import NodeSpec
 
 ANY = "any"
-_CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
-"""HTTP methods that change something even where asking twice does no harm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class Tool:
             tuple(Output(tuple(path.split(".")), item.type, item.description) for path, item in spec.outputs.items()),
             takes=frozenset(map(str, spec.accepts)),
             makes=frozenset(map(str, spec.produces)),
-            acts=not spec.idempotent or str(spec.params.get("method")).upper() in _CHANGING,
+            acts=spec.changes_something,
         )
 
     @property

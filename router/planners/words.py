@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -49,6 +50,12 @@ def stem(word: str) -> str:
 def stems(text: str) -> list[str]:
     """Return the stems of a text's words that mean something, in order."""
     return [stem(word) for word in _WORD.findall(spoken(text)) if word.lower() not in STOP]
+
+
+@lru_cache(maxsize=50_000)
+def told(text: str) -> frozenset[str]:
+    """Return the stems of a name or a description, and keep them: not for what callers ask."""
+    return frozenset(stems(text))
 
 
 class WordMatch:

@@ -11,24 +11,15 @@ from dataclasses import dataclass, field, replace
 
 from graph.errors import NoNodeFits
 from graph.plan import Ref, Task, Value
+from router.planners.asking import aligned, choose
 from router.planners.binding import Bound, Given, bind, refer
 from router.planners.completion import complete
 from router.planners.fan_out import Asked, fan_out
-from router.planners.lookups import ENOUGH, MAX_CHAIN, chain_to, identifies, is_name, related
+from router.planners.lookups import ENOUGH, MAX_CHAIN, chain_to, identifies, is_name, named_otherwise, related
 from router.planners.matching import Matcher, Part
 from router.planners.toolset import Draft, Parameter, Tool, Toolset
-from router.planners.values import mentions
-from router.planners.words import action
-from router.types import Array, Encoder
+from router.types import Encoder
 
-MIN_SCORE = 0.3
-"""Score below which a part of a request asks for no tool here, unless it is all there is."""
-SHARE = 0.55
-"""Of the best part's score; a part that scores below it goes with the part before."""
-LIKELY = 6
-"""Tools whose parameters are held against a part of a request."""
-TAKEN, LACKING = 0.15, 0.1
-"""Weights of the share of values that a tool takes, and of required parameters that it is not given."""
 MAX_TASKS = 24
 
 
@@ -77,58 +68,11 @@ def unwrapped(request: str) -> str:
     return bare[1:-1] if len(bare) > 2 and bare[0] == bare[-1] == '"' and '"' not in bare[1:-1] else bare
 
 
-def choose(matcher: Matcher, parts: Sequence[Part]) -> list[tuple[Part, int]]:
-    """Return the parts that ask for something, each with its tool; what asks for nothing joins the part before."""
-    top = max((float(part.scores.max()) for part in parts), default=0.0)
-    found: list[tuple[Part, int]] = []
-    for part in parts:
-        score = float(part.scores.max())
-        asks = action(part.text) is not None
-        if found and score < max(MIN_SCORE, (0.3 if asks else SHARE) * top):
-            last, tool = found[-1]
-            found[-1] = (Part(f"{last.text}. {part.text}", last.scores), tool)
-            continue
-        chosen = [matcher.tools.tools[matcher.tools.names[index]] for _, index in found]
-        scores = matcher.after(part, chosen)
-        found.append((Part(part.text, scores), best_bound(matcher.tools, part.text, scores, chosen)))
-    return found if top >= 0.1 else []
-
-
-def best_bound(tools: Toolset, text: str, scores: Array, earlier: Sequence[Tool]) -> int:
-    """Return the tool that fits best, of the likeliest, counting how much of the text its parameters take.
-
-    A required parameter that nothing gives speaks against a tool; an identifier, which can be looked up, does not.
-    """
-    likely = [int(index) for index in scores.argsort()[::-1][:LIKELY]]
-    there = mentions(text)
-    given = [Given(f"g{index}", tool, "") for index, tool in enumerate(earlier)]
-    worth = {}
-    for index in likely:
-        tool = tools.tools[tools.names[index]]
-        bound = bind(tool, text, text, given, borrow=False)
-        literal = sum(1 for value in bound.arguments.values() if not isinstance(value, Ref))
-        taken = min(literal, len(there)) / max(len(there), 1)
-        lacking = sum(not identifies(item) for item in bound.missing) / max(len(tool.required), 1)
-        worth[index] = float(scores[index]) + TAKEN * taken - LACKING * lacking
-    return max(worth, key=lambda index: worth[index])
-
-
-def aligned(parts: Sequence[Part], columns: Sequence[int]) -> list[str]:
-    """Give each tool, in order, the part that speaks of it; never an earlier part than the tool before has."""
-    count, width = len(parts), len(columns)
-    best = [[float("-inf")] * count for _ in range(width)]
-    back = [[0] * count for _ in range(width)]
-    for row, column in enumerate(columns):
-        for at, part in enumerate(parts):
-            before = [(best[row - 1][i] + (0.0 if i == at else 0.15), i) for i in range(at + 1)] if row else [(0.0, 0)]
-            value, back[row][at] = max(before)
-            best[row][at] = value + float(part.scores[column])
-    at = max(range(count), key=lambda index: best[-1][index])
-    found = []
-    for row in reversed(range(width)):
-        found.append(parts[at].text)
-        at = back[row][at]
-    return found[::-1]
+def _named_calls(tool: Tool, text: str) -> list[Asked]:
+    """Return a call for each of several names that a text gives a look-up; one call where they are no names."""
+    calls = fan_out(tool, text)
+    named = all(isinstance(value, str) and is_name(value) for call in calls for value in call.values.values())
+    return calls if named else [Asked(text)]
 
 
 def completed(tool: Tool, text: str, bound: Bound) -> Bound:
@@ -140,6 +84,11 @@ def inherited(tool: Tool, bound: Bound, before: Given) -> Bound:
     """Return what is bound, and what a further call of a tool leaves unsaid because it is as in the one before."""
     kept = {item.name: before.arguments[item.name] for item in bound.missing if item.name in before.arguments}
     return _with(tool, bound, bound.arguments | kept)
+
+
+def _question(tool: Tool, item: Parameter) -> str:
+    what = item.description.rstrip(".") or item.name.replace("_", " ")
+    return f"{tool.name} needs {item.name!r} ({what}): what should it be?"
 
 
 def _with(tool: Tool, bound: Bound, arguments: dict[str, Value]) -> Bound:
@@ -185,7 +134,9 @@ class Drafting:
             before = next((given for given in reversed(self.given) if given.tool.name == tool.name), None)
             bound = self._bound(tool, call, alone=len(calls) == 1)
             depth = 0
-            while bound.missing and depth < MAX_CHAIN and self._produce(bound.missing, tool, text, part):
+            while bound.missing and depth < MAX_CHAIN and (made := self._produce(bound.missing, tool, text, part)):
+                for given in made[:-1]:  # "in Bergen and Oslo": a call for each of them
+                    self._put(tool, text, bind(tool, call.text, self.request, [given], values=call.values))
                 bound = self._bound(tool, call, alone=len(calls) == 1)
                 depth += 1
             bound = completed(tool, call.text, bound)
@@ -202,21 +153,29 @@ class Drafting:
         """Add one call of a tool with what can be bound."""
         self._put(tool, text, completed(tool, text, bind(tool, text, self.request, self.given)))
 
-    def _produce(self, missing: Sequence[Parameter], tool: Tool, text: str, scores: Part) -> bool:
-        """Put a producer of the first missing input before; say whether there is one."""
-        had = {given.tool.name for given in self.given}
+    def _produce(self, missing: Sequence[Parameter], tool: Tool, text: str, part: Part) -> list[Given]:
+        """Put producers of the first missing input before, one for each thing that the text names; return them."""
         for item in missing:
             ranked = []
-            for score, other in related(item, tool, self.tools, had):
-                bound = bind(other, text, self.request, self.given)
-                ranked.append((score + self._fit(other, scores) - 0.8 * len(bound.missing), other.name, bound))
+            for score, other in related(item, tool, self.tools):
+                cautious = replace(other, acts=tool.acts)
+                calls = [
+                    bind(cautious, call.text, self.request, self.given, values=call.values)
+                    for call in _named_calls(other, text)
+                ]
+                if not all(self._has(other, bound) for bound in calls):
+                    lacking = 0.8 * len(calls[0].missing)
+                    ranked.append((score + self._fit(other, part) - lacking, other.name, calls))
             best = max(ranked, key=lambda entry: entry[:2], default=None)
-            if best is not None and best[0] >= ENOUGH and len(self.tasks) < MAX_TASKS:
-                self._put(self.tools.tools[best[1]], text, best[2])
-                return True
-        return False
+            if best is not None and best[0] >= ENOUGH and len(self.tasks) + len(best[2]) < MAX_TASKS:
+                ids = [self._put(self.tools.tools[best[1]], text, bound) for bound in best[2]]
+                return [given for given in self.given if given.id in ids]
+        return []
 
-    def _identified(self, tool: Tool, text: str, bound: Bound, scores: Part) -> Bound:
+    def _has(self, tool: Tool, bound: Bound) -> bool:
+        return any(given.tool.name == tool.name and given.arguments == bound.arguments for given in self.given)
+
+    def _identified(self, tool: Tool, text: str, bound: Bound, part: Part) -> Bound:
         """Return what is bound, with identifiers looked up where the request says a name instead.
 
         What names one of several things, of which a tool would change the first, is not known.
@@ -224,31 +183,37 @@ class Drafting:
         arguments = dict(bound.arguments)
         for item in tool.parameters:
             name = arguments.get(item.name)
-            if not (identifies(item) and is_name(name)):
+            if not (identifies(item) and isinstance(name, str) and is_name(name)):
                 continue
-            if chain := chain_to(item, tool, self.tools, lambda other: self._fit(other, scores)):
-                arguments[item.name] = self._looked_up(item, chain, name, text)
-            elif tool.acts and chain_to(item, replace(tool, acts=False), self.tools, lambda _: 1.0):
+            chain = chain_to(item, tool, self.tools, lambda other: self._fit(other, part))
+            guess = chain or (tool.acts and chain_to(item, replace(tool, acts=False), self.tools, lambda _: 1.0))
+            if not guess or named_otherwise(name, item, guess[0], text):
+                continue
+            if chain and (found := self._looked_up(item, chain, name, text, tool)) is not None:
+                arguments[item.name] = found
+            else:
                 del arguments[item.name]
+                self.missing.append(_question(tool, item))
                 self.ambiguous = True
         return Bound(arguments, bound.missing)
 
-    def _looked_up(self, item: Parameter, chain: Sequence[Tool], name: Value, text: str) -> Value:
+    def _looked_up(self, item: Parameter, chain: Sequence[Tool], name: str, text: str, tool: Tool) -> Ref | None:
         """Put the tools of a chain before; return what the last of them gives."""
         if len(self.tasks) + len(chain) >= MAX_TASKS:
-            return name
-        value = name
+            return None
+        value: Value = name
+        reference: tuple[float, Ref] | None = None
         for step, taker in zip(chain, [*(step.required[0] for step in chain[1:]), item], strict=True):
             arguments = {step.required[0].name: value}
-            id = self._put(step, text, Bound(arguments, ()))
-            reference = refer(taker, text, [Given(id, step, text, arguments)], pointing=True)
+            given = Given(self._put(step, text, Bound(arguments, ())), step, text, arguments)
+            reference = refer(taker, "", [given], pointing=True, one_of_several=not tool.acts)
             if reference is None:
-                return name
+                return None
             value = reference[1]
-        return value
+        return reference and reference[1]
 
-    def _fit(self, tool: Tool, scores: Part) -> float:
-        return float(scores.scores[self.tools.names.index(tool.name)])
+    def _fit(self, tool: Tool, part: Part) -> float:
+        return float(part.scores[self.tools.names.index(tool.name)])
 
     def _put(self, tool: Tool, text: str, bound: Bound) -> str:
         """Add a task, unless there is one like it or there are enough; return the id of the one that stands for it."""
@@ -266,8 +231,7 @@ class Drafting:
         self.given.append(Given(task.id, tool, text, arguments))
         for item in tool.required:
             if item.name not in arguments:
-                what = item.description.rstrip(".") or item.name.replace("_", " ")
-                self.missing.append(f"{tool.name} needs {item.name!r} ({what}): what should it be?")
+                self.missing.append(_question(tool, item))
         return task.id
 
     def _node(self, id: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp_types import Tool, ToolAnnotations
 from raw_upstream import Seen, Wire, raw_upstream
 from typer.testing import CliRunner
 from waiting import until
@@ -274,6 +275,20 @@ async def test_every_tool_becomes_a_node_that_runs(imported: Imported) -> None:
     assert imported.secrets == {"PATH": "bearer token of the MCP server"}
     async with loaded(find) as (node,):
         assert (await ask(node, customer="eve", limit=2)).payload.value == {"order_id": "o-eve", "total": 2}
+
+
+@pytest.mark.parametrize(
+    ("hints", "idempotent", "changes"),
+    [
+        ({"read_only_hint": True}, True, False),
+        ({"idempotent_hint": True, "destructive_hint": True}, True, True),
+        ({}, False, True),
+    ],
+)
+def test_what_changes_something_is_known(hints: dict[str, bool], idempotent: bool, changes: bool) -> None:
+    tool = Tool(name="delete", input_schema={"type": "object"}, annotations=ToolAnnotations(**hints))
+    (spec,) = import_mcp([tool], Server(endpoint="http://x")).specs
+    assert (spec.idempotent, spec.changes_something) == (idempotent, changes)
 
 
 def test_the_command_starts_a_server_to_ask_it(tmp_path: Path) -> None:

@@ -134,6 +134,8 @@ def test_the_fields_of_an_answer_are_declared() -> None:
             "orders": {"type": "array", "items": {"$ref": "#/components/schemas/Order"}},
             "next": {"type": "string"},
             "secret": {"type": "string", "writeOnly": True},
+            "x" * 250: {"type": "string"},
+            "odd": {"oneOf": [{"properties": ["a"]}, {"type": "string"}]},
         },
     }
     responses = {"200": {"description": "", "content": {"application/json": {"schema": answer}}}}
@@ -141,6 +143,7 @@ def test_the_fields_of_an_answer_are_declared() -> None:
     assert {path: (output.type, output.description) for path, output in spec.outputs.items()} == {
         "orders": ("array", ""),
         "next": ("string", ""),
+        "odd": ("string", ""),
         "orders.0.id": ("integer", "Its number"),
     }
 

@@ -118,3 +118,16 @@ def test_a_cascade_that_cannot_work_is_refused(fields: dict[str, object], messag
 def test_outputs_that_cannot_be_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         NodeSpec.model_validate({"name": "a", "kind": "k", "description": "d", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, False), ({"idempotent": False}, True), ({"params": {"method": "delete"}}, True),
+        ({"params": {"method": "GET"}}, False), ({"params": {"method": "POST"}}, True),
+        ({"params": {"method": "POST"}, "changes": False}, False), ({"changes": True}, True),
+    ],
+)  # fmt: skip
+def test_what_changes_something(fields: dict[str, object], expected: bool) -> None:
+    made = NodeSpec.model_validate({"name": "a", "kind": "k", "description": "d", **fields})
+    assert made.changes_something is expected

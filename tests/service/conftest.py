@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from scripted_upstream import ScriptedUpstream
 from service_process import ServiceProcess
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-STANDING: list[ExitStack] = []
+STANDING = ExitStack()
 """What ends the services that stand."""
 
 
@@ -33,12 +33,15 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
             item.add_marker(pytest.mark.timeout(400))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None, object, object]:
     """End the services after the last test of this folder: what they do while nobody asks slows all others down."""
-    if nextitem is None or nextitem.get_closest_marker("service") is None:
-        while STANDING:
-            STANDING.pop().close()
+    try:
+        if nextitem is None or nextitem.get_closest_marker("service") is None:
+            STANDING.close()
+    finally:
+        result = yield
+    return result
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream
         http = stack.enter_context(httpx.Client(base_url=process.url, timeout=120, trust_env=False))
         client = OpenAI(base_url=f"{process.url}/v1", api_key="unused", max_retries=0, timeout=120)
         stack.enter_context(client)
-        STANDING.append(stack.pop_all())
+        STANDING.callback(stack.pop_all().close)
     return Running(process, upstream, receiver, http, client)
 
 
@@ -136,7 +139,7 @@ def light(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream, 
     process = ServiceProcess(folder, nodes=nodes, store=store, strategy="keyword", allow_private=True)
     with ExitStack() as stack:
         _stand(process, stack)
-        STANDING.append(stack.pop_all())
+        STANDING.callback(stack.pop_all().close)
     return process
 
 
