@@ -21,8 +21,6 @@ _POINTING = re.compile(
     r"(?i)\b(?:it|its|them|they|their|this|that|these|those|result|results|output|above|same|calculated|generated|"
     r"obtained|retrieved|found|recorded|encrypted|translated|converted)\b"
 )
-
-
 _FIRST = re.compile(r"(?i)\bthe (?:very )?first(?: one)?\W*$")
 """At the end of a clause: "and cancel the first one"."""
 _OTHERWISE = re.compile(r"(?i)\b(?:not|never|but|except|without|only if|unless)\b|n't\b")

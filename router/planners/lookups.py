@@ -26,7 +26,8 @@ _WITHIN_NAMES = re.compile(r"['\u2019.-]")
 _NUMBERS = ("number", "integer")
 _MARKS = frozenset({"id", "key", "cod", "number"})
 _SAYS_NOTHING = _MARKS | {"name"}
-_LAST_WORDS = re.compile(r"[\w-]+")
+_OF = frozenset({"of", "from", "for", "by", "with"})
+_WORDS = re.compile(r"[\w-]+")
 
 
 def identifies(item: Parameter) -> bool:
@@ -96,9 +97,12 @@ def is_name(value: str) -> bool:
 def named_otherwise(name: str, item: Parameter, finder: Tool, text: str) -> bool:
     """Whether the words before a name say that it is the identifier itself, and not what the `finder` finds.
 
-    "customer id Acme" and "order Alpha" say so; "the order of the customer Ana Ruiz" does not.
+    "customer id Acme" and "order Alpha" say so; "the order of Ana Ruiz" and "of the customer Ana Ruiz" do not.
     """
-    before = told(" ".join(_LAST_WORDS.findall(text[: max(text.find(name), 0)])[-2:]))
+    words = _WORDS.findall(text[: max(text.find(name), 0)])[-2:]
+    if words and words[-1].lower() in _OF:
+        return False
+    before = told(" ".join(words))
     return bool(before & _MARKS or (before & told(item.name) and not before & told(finder.name)))
 
 

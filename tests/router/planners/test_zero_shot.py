@@ -196,6 +196,11 @@ def _drafted(text: str, *more: Tool) -> list[tuple[str, dict[str, object]]]:
     return [(task.node, dict(task.arguments)) for task in draft.tasks]
 
 
+@pytest.mark.parametrize("text", ["Cancel the order of Ana Ruiz.", "Cancel the order of Ana Ruiz, the first one."])
+def test_whose_thing_it_is_names_somebody(text: str) -> None:
+    assert {"order_id": "Ana Ruiz"} not in [arguments for _, arguments in _drafted(text)]
+
+
 @pytest.mark.parametrize("name", ["Ana Ruiz", "Ronald McDonald", "\u738b\u4f1f", "ana ruiz", "Ana Ruiz III"])
 def test_of_several_things_none_is_changed_by_guess(name: str) -> None:
     draft = ZeroShotPlanner(Toolset.of(_shop()), None).draft(f"Cancel the order of the customer '{name}'.")
