@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from graph.errors import InvalidSpec, Problem
 from graph.node import KindRegistry
 from graph.plain_yaml import PlainLoader, SafeLoader
-from graph.spec import SECRET, Argument, NodeSpec
+from graph.spec import MAX_PATH, SECRET, Argument, NodeSpec, Output
 
 MAX_BYTES = 1_000_000
 """Largest document that is parsed; a node's YAML is a page, not a book."""
@@ -28,6 +28,8 @@ MAX_PROBLEMS = 100
 """Problems that are reported of one document."""
 PYTHON_WORDS = {"valid tuple": "list", "valid dictionary": "mapping", "valid string": "text"}
 """What pydantic calls the shapes of YAML, and what a writer of YAML does."""
+_NAMED: Mapping[str, type[BaseModel]] = {"arguments": Argument, "outputs": Output}
+"""What stands under names that a declaration makes up."""
 _SECRET_WORDS = ("key", "secret", "token", "password", "header", "auth", "credential", "cookie")
 
 
@@ -238,6 +240,12 @@ def _translate(error: ValidationError, model: type[BaseModel], where: str, prefi
                 f"{_short(item['input'])} must be 1 to 63 lower-case letters, digits, '.', '_' or '-', "
                 "beginning and ending with a letter or digit"
             )
+        if path[:1] == ["outputs"] and path[-1] == "[key]":
+            key = "outputs"
+            message = (
+                f"{_short(item['input'])} must be the path of a field, such as 'orders.0.id': steps with dots between "
+                f"them and no spaces, {MAX_PATH} characters at most"
+            )
         problems.append(Problem(where, key, message))
     return problems
 
@@ -247,13 +255,9 @@ def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
         field = model.model_fields.get(str(part))
         inner = field.annotation if field else None
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return _argument_fields(model, loc)
+            return set(_NAMED.get(str(loc[0]), model).model_fields)
         model = inner
     return set(model.model_fields)
-
-
-def _argument_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
-    return set(Argument.model_fields) if loc and loc[0] == "arguments" else set(model.model_fields)
 
 
 def _suggest(word: str, valid: Iterable[str]) -> str:

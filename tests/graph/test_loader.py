@@ -82,6 +82,11 @@ def test_two_documents_in_one_file_and_empty_ones_between() -> None:
         (GOOD + "params: {deep: {siez: 1}}\n", "unknown key (did you mean 'size'?); valid keys: size, token"),
         (GOOD + "limits: {attemps: 1}\n", "f: limits.attemps: unknown key (did you mean 'attempts'?)"),
         (GOOD + "arguments: {q: {typ: string}}\n", "f: arguments.q.typ: unknown key (did you mean 'type'?)"),
+        (
+            GOOD + "outputs: {q: {typ: string}}\n",
+            "f: outputs.q.typ: unknown key (did you mean 'type'?); valid keys: description, type",
+        ),
+        (GOOD + "outputs: {a..b: {}}\n", "f: outputs: 'a..b' must be the path of a field, such as 'orders.0.id'"),
         (GOOD + "limits: {attempts: 99}\n", "f: limits.attempts: input should be less than or equal to 10; got 99"),
         (GOOD + "params: {temperature: warm}\n", "f: params.temperature: input should be a valid number"),
         (GOOD + "params: 5\n", "f: params: input should be a mapping; got 5"),
