@@ -9,8 +9,8 @@ from router.planners.binding import Given, bind
 from router.planners.lookups import identifies
 from router.planners.matching import Matcher, Part
 from router.planners.toolset import Tool, Toolset
-from router.planners.values import mentions
-from router.planners.words import action
+from router.planners.values import mentions, without_mentions
+from router.planners.words import action, stems
 from router.types import Array
 
 MIN_SCORE = 0.3
@@ -24,9 +24,13 @@ TAKEN, LACKING = 0.15, 0.1
 
 
 def choose(matcher: Matcher, parts: Sequence[Part]) -> list[tuple[Part, int]]:
-    """Return the parts that ask for something, each with its tool; what asks for nothing joins the part before."""
+    """Return the parts that ask for something, each with its tool; what asks for nothing joins the part before.
+
+    A part that asks in the words of an earlier one, of another value, asks for the same tool.
+    """
     top = max((float(part.scores.max()) for part in parts), default=0.0)
     found: list[tuple[Part, int]] = []
+    asked: dict[frozenset[str], int] = {}
     for part in parts:
         score = float(part.scores.max())
         asks = action(part.text) is not None
@@ -35,8 +39,12 @@ def choose(matcher: Matcher, parts: Sequence[Part]) -> list[tuple[Part, int]]:
             found[-1] = (Part(f"{last.text}. {part.text}", last.scores), tool)
             continue
         chosen = [matcher.tools.tools[matcher.tools.names[index]] for _, index in found]
-        scores = matcher.after(part, chosen)
-        found.append((Part(part.text, scores), best_bound(matcher.tools, part.text, scores, chosen)))
+        words = frozenset(stems(without_mentions(part.text)))
+        scores = part.scores if words in asked else matcher.after(part, chosen)
+        index = asked[words] if words in asked else best_bound(matcher.tools, part.text, scores, chosen)
+        found.append((Part(part.text, scores), index))
+        if words:
+            asked[words] = index
     return found if top >= 0.1 else []
 
 

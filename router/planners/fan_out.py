@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import islice, pairwise, product
 
 from graph.plan import Value
 from router.planners.fitting import CONTENT, TOLD, cast, evidence, fit
@@ -15,7 +15,7 @@ from router.planners.toolset import Parameter, Tool
 from router.planners.values import Mention, chosen, mentions, runs
 from router.planners.words import STOP, stems
 
-MAX_CALLS = 16
+MAX_CALLS = 64
 MAX_LENGTH = 4000
 """Characters from which a text is material to work on: it is one call."""
 MEANT = 1.0
@@ -51,14 +51,15 @@ def fan_out(tool: Tool, text: str) -> list[Asked]:
 
     Of two lists, every item of one goes with every item of the other, unless the text says "respectively". Where a
     parameter is given again ("a circle of radius 5 and another of radius 10") values go together in order. What is
-    said once is shared.
+    said once is shared. Of more than `MAX_CALLS` in a list it returns one more than that, for the caller to refuse.
     """
     columns = _columns(tool, text) if len(text) <= MAX_LENGTH else []
     several = [column for column in columns if len(column.values) > 1]
     if not several:
         return [Asked(text)]
     picks = _picks(several, text)
-    if not 2 <= len(picks) <= MAX_CALLS:
+    listed_ones = all(column.run for column in several)  # others may be no more than a text with many names in it
+    if len(picks) < 2 or (len(picks) > MAX_CALLS and not listed_ones):
         return [Asked(text)]
     shared = {c.item.name: cast(c.item, c.values[0].value) for c in columns if len(c.values) == 1}
     pieces = _pieces(several, picks, text, by_piece=any(item.type == "array" for item in tool.parameters))
@@ -73,7 +74,7 @@ def fan_out(tool: Tool, text: str) -> list[Asked]:
 def _picks(several: Sequence[_Column], text: str) -> list[tuple[int, ...]]:
     """Return for each call which value of each column it has."""
     if all(column.run for column in several) and (len(several) == 1 or not _PAIRED.search(text)):
-        return list(product(*(range(len(column.values)) for column in several)))
+        return list(islice(product(*(range(len(column.values)) for column in several)), MAX_CALLS + 1))
     longest = max(several, key=lambda column: len(column.values))
     found = []
     for index, anchor in enumerate(longest.values):

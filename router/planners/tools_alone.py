@@ -71,7 +71,7 @@ class ToolsPlanner:
         draft, best = await asyncio.to_thread(self._drafted, tools, text, clauses)
         if not _tools_alone(best, scores, graph) or len({name for name, _ in best}) > len(_nodes(draft)):
             return None
-        if draft.ambiguous:  # another planner would take the name for the thing itself
+        if draft.must_ask:
             raise NoNodeFits(" ".join(draft.missing))
         return _accepted(draft, graph)
 

@@ -123,8 +123,8 @@ class Draft:
     order: tuple[tuple[str, str], ...] = ()
     """Links that no argument carries: the latter task waits for the former."""
     missing: tuple[str, ...] = field(default=())
-    ambiguous: bool = False
-    """Whether something is missing because the request fits several things, of which one would be changed."""
+    must_ask: bool = False
+    """Whether another planner would guess what is missing: which of several things is meant, or which of many calls."""
 
     @property
     def links(self) -> tuple[tuple[str, str], ...]:

@@ -194,6 +194,13 @@ def without_values(text: str) -> str:
     return " ".join(_QUOTED_ONLY.sub(" ", text).split())
 
 
+def without_mentions(text: str) -> str:
+    """Return a text without the values in it."""
+    for item in reversed(mentions(text)):
+        text = text[: item.start] + text[item.end :]
+    return text
+
+
 def _list(raw: str) -> list[Any]:
     try:
         found = json.loads(raw.replace("'", '"'))

@@ -14,13 +14,13 @@ from graph.plan import Ref, Task, Value
 from router.planners.asking import aligned, choose
 from router.planners.binding import Bound, Given, bind, refer
 from router.planners.completion import complete
-from router.planners.fan_out import Asked, fan_out
+from router.planners.fan_out import MAX_CALLS, Asked, fan_out
 from router.planners.lookups import ENOUGH, MAX_CHAIN, chain_to, identifies, is_name, named_otherwise, related
 from router.planners.matching import Matcher, Part
 from router.planners.toolset import Draft, Parameter, Tool, Toolset
 from router.types import Encoder
 
-MAX_TASKS = 24
+MAX_TASKS = MAX_CALLS
 
 
 class ZeroShotPlanner:
@@ -105,7 +105,7 @@ class Drafting:
     tasks: list[Task] = field(default_factory=list)
     given: list[Given] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    ambiguous: bool = False
+    must_ask: bool = False
 
     def take(self, chosen: Sequence[tuple[Part, int]]) -> None:
         """Add the calls of all parts.
@@ -130,7 +130,9 @@ class Drafting:
     def add(self, tool: Tool, text: str, part: Part) -> None:
         """Add the calls that a part of the request asks of a tool, and producers of what they lack."""
         calls = fan_out(tool, text)
-        for call in calls:
+        if len(calls) > MAX_CALLS:
+            self._refuse()
+        for call in calls[:MAX_CALLS]:
             before = next((given for given in reversed(self.given) if given.tool.name == tool.name), None)
             bound = self._bound(tool, call, alone=len(calls) == 1)
             depth = 0
@@ -194,7 +196,7 @@ class Drafting:
             else:
                 del arguments[item.name]
                 self.missing.append(_question(tool, item))
-                self.ambiguous = True
+                self.must_ask = True
         return Bound(arguments, bound.missing)
 
     def _looked_up(self, item: Parameter, chain: Sequence[Tool], name: str, text: str, tool: Tool) -> Ref | None:
@@ -216,8 +218,9 @@ class Drafting:
         return float(part.scores[self.tools.names.index(tool.name)])
 
     def _put(self, tool: Tool, text: str, bound: Bound) -> str:
-        """Add a task, unless there is one like it or there are enough; return the id of the one that stands for it."""
+        """Add a task, unless there is one like it or there are too many; return the id of what stands for it."""
         if len(self.tasks) >= MAX_TASKS:
+            self._refuse()
             return self.tasks[-1].id
         arguments = dict(bound.arguments)
         for name, value in bound.arguments.items():
@@ -234,12 +237,16 @@ class Drafting:
                 self.missing.append(_question(tool, item))
         return task.id
 
+    def _refuse(self) -> None:
+        self.missing.append(f"this asks for more than {MAX_TASKS} calls: which of them should this request make?")
+        self.must_ask = True
+
     def _node(self, id: str) -> str:
         return next(task.node for task in self.tasks if task.id == id)
 
     def draft(self) -> Draft:
         """Return the draft, with the links that no argument carries."""
-        return Draft(tuple(self.tasks), tuple(self._order()), tuple(dict.fromkeys(self.missing)), self.ambiguous)
+        return Draft(tuple(self.tasks), tuple(self._order()), tuple(dict.fromkeys(self.missing)), self.must_ask)
 
     def _order(self) -> list[tuple[str, str]]:
         """Link tasks by kinds of input and output; one after the other where tools say nothing of what they give."""

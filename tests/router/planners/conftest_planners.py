@@ -10,6 +10,7 @@ import yaml
 from graph.model_graph import ModelGraph
 from graph.spec import NodeSpec
 from graph.types import Call, Message, Modality, Payload, text_payload
+from router.planners.toolset import Output, Parameter, Tool
 from router.types import Scores
 
 ROOT = Path(__file__).parents[3]
@@ -86,3 +87,9 @@ def graph() -> ModelGraph:
             ),
         ]
     )
+
+
+def tool(name: str, description: str, outputs: str = "", /, **parameters: str) -> Tool:
+    """Build a tool; `!` before a type makes the parameter optional."""
+    taken = tuple(Parameter(key, kind.strip("!"), "", not kind.startswith("!")) for key, kind in parameters.items())
+    return Tool(name, description, taken, tuple(Output((field,), "string") for field in outputs.split()))
