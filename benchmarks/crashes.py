@@ -104,7 +104,7 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     crash_kind.install(folder / "kind")
     kind = ClusterService if options.cluster else GatewayService if options.gateway_only else CrashService
     service = kind(folder, nodes, store.url, options.gateways)
-    on_a_cluster = ON_A_CLUSTER | ({"head": 1} if options.head else {})
+    on_a_cluster = ON_A_CLUSTER | ({"head": 3} if options.head else {})
     chances = on_a_cluster if options.cluster else WITHOUT_RAY if options.gateway_only else VICTIMS
     victims = {name: weight for name, weight in chances.items() if name != "store" or store.is_server}
     killer = Killer(service, store, random.Random(options.seed), victims)  # noqa: S311

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from deployments.feedback import LOG as FEEDBACK
-from deployments.feedback import score_of
+from deployments.feedback import score_of, teaches
 from deployments.log_reader import LogReader, keep_up
 from deployments.settings import Settings
 from deployments.traffic import Routed, Traffic
@@ -41,11 +41,14 @@ REWARDED = 10_000
 class Exploration:
     """Adjusts decisions by what was learned, and learns. Used from one event loop."""
 
-    def __init__(self, bandit: Bandit, router: Router, traffic: Traffic, store: StateStore) -> None:
+    def __init__(
+        self, bandit: Bandit, router: Router, traffic: Traffic, store: StateStore, *, teachers: Collection[str] = ()
+    ) -> None:
         self._bandit = bandit
         self._router = router
         self._traffic = traffic
         self._store = store
+        self._teachers = teachers
         self._feedback = LogReader(store, FEEDBACK, from_now=True)
         self._rewards = LogReader(store, REWARDS)
         self._rewarded: OrderedDict[str, None] = OrderedDict()
@@ -83,7 +86,8 @@ class Exploration:
     async def catch_up(self) -> None:
         """Turn new feedback on this gateway's requests into rewards, and learn every gateway's."""
         async for opinion in self._feedback.new():
-            await self._reward(opinion)
+            if teaches(opinion, self._teachers):
+                await self._reward(opinion)
         async for record in self._rewards.new():
             self._learn(record)
 
@@ -130,4 +134,5 @@ def make_exploration(settings: Settings, router: Router, traffic: Traffic, store
     if not settings.bandit:
         return None
     rails = Rails(settings.bandit_share, settings.bandit_floor, settings.bandit_confidence)
-    return Exploration(Bandit(rails, seed=settings.bandit_seed), router, traffic, store)
+    bandit = Bandit(rails, seed=settings.bandit_seed)
+    return Exploration(bandit, router, traffic, store, teachers=settings.teachers)

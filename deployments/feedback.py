@@ -5,7 +5,7 @@ of the nodes that answered.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,15 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """Whose a request is, as somebody said."""
+
+    node: NodeName
+    by: str
+    """Id of the caller who said so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rating:
     """How good a node's answer to a request was, 0 to 1, as somebody said."""
 
@@ -49,14 +58,18 @@ class Rating:
 class FeedbackLog:
     """Feedback of every gateway, in the store that they share."""
 
-    def __init__(self, store: StateStore, traffic: Traffic, *, rated: bool = False) -> None:
+    def __init__(
+        self, store: StateStore, traffic: Traffic, *, rated: bool = False, teachers: Collection[str] = ()
+    ) -> None:
         """`rated` keeps the texts of rated requests, too: the quality of nodes is learned from them.
 
-        Otherwise only those are kept whose right node is named, which is asking to learn from it.
+        Otherwise only those are kept whose right node is named, which is asking to learn from it. `teachers` are those
+        who are learned from; see `teaches`.
         """
         self._store = store
         self._traffic = traffic
         self._rated = rated
+        self._teachers = teachers
 
     async def keep(self, opinion: Mapping[str, Any], *, by: Principal) -> Kept:
         """Keep an opinion: `request_id`, and of `rating`, `score`, `right_node`, `comment`, `input` what was said.
@@ -75,13 +88,13 @@ class FeedbackLog:
         number = await self._store.append(LOG, [orjson.dumps(record)], keep=KEPT)
         return Kept(number, entry.node if entry else None, record.get("text"))
 
-    async def labels(self) -> dict[str, NodeName]:
+    async def labels(self) -> dict[str, Label]:
         """Return every labelled text with its right node; the last word on a text counts."""
-        found: dict[str, NodeName] = {}
+        found: dict[str, Label] = {}
         async for _, record in self._records():
             if record.get("text") and record.get("right_node"):
                 found.pop(record["text"], None)
-                found[record["text"]] = record["right_node"]
+                found[record["text"]] = Label(record["right_node"], record.get("from", ""))
         return found
 
     async def ratings(self) -> list[Rating]:
@@ -98,14 +111,24 @@ class FeedbackLog:
         while page := await self._store.read(LOG, after=after, limit=PAGE):
             after = page[-1][0]
             for number, raw in page:
-                yield number, orjson.loads(raw)
+                record = orjson.loads(raw)
+                if teaches(record, self._teachers):
+                    yield number, record
 
 
-def taught(spec: NodeSpec, labels: Mapping[str, NodeName]) -> NodeSpec | None:
-    """Return a node with the texts that people say are its own among its examples; None if it has them all."""
+def teaches(opinion: Mapping[str, Any], teachers: Collection[str]) -> bool:
+    """Whether an opinion that was kept is learned from: an admin's always, others' where they are among the teachers.
+
+    Everybody teaches where no teachers are named.
+    """
+    return not teachers or bool(opinion.get("admin")) or opinion.get("from") in teachers
+
+
+def new_labels(spec: NodeSpec, labels: Mapping[str, Label]) -> dict[str, Label]:
+    """Return the texts that people say are a node's own and are not among its examples."""
     known = set(spec.examples)
-    new = [text for text, node in labels.items() if node == spec.name and text not in known][-EXAMPLES_MAX:]
-    return spec.model_copy(update={"examples": (*spec.examples, *new)}) if new else None
+    new = [(text, label) for text, label in labels.items() if label.node == spec.name and text not in known]
+    return dict(new[-EXAMPLES_MAX:])
 
 
 def score_of(opinion: Mapping[str, Any], chosen: NodeName | None) -> float | None:

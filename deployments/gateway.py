@@ -82,7 +82,7 @@ class Gateway:
         self.traffic = Traffic(settings.recent_requests, shared=self.store if settings.recent_in_store else None)
         self._gate = RegistrationGate(self.router.scorer_for, settings, self.traffic.recent)
         rows = settings.quality_data
-        self.feedback = FeedbackLog(self.store, self.traffic, rated=rows is not None)
+        self.feedback = FeedbackLog(self.store, self.traffic, rated=rows is not None, teachers=settings.teachers)
         self.quality = QualityLearning(rows, self.router, self.feedback, self.store) if rows is not None else None
         self.exploration = make_exploration(settings, self.router, self.traffic, self.store)
         self.canary_watch = Watch(Rollouts(self.store), self.store, self.metrics.tried)

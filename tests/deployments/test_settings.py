@@ -29,6 +29,8 @@ def test_a_wrong_setting_is_named_as_it_was_given_with_its_value() -> None:
         Settings.from_env({"MODELYARD_PORT": "80", "MODELYARD_GATE": "of"}, port=99999)
     with pytest.raises(InvalidRequest, match=r"^--mcp-servers: 'tools' must be written as NAME=COMMAND$"):
         Settings.from_env({}, mcp_servers=("tools",))
+    with pytest.raises(InvalidRequest, match=r"^MODELYARD_TEACHERS: ' ann' must be the id of a caller"):
+        Settings.from_env({"MODELYARD_TEACHERS": "key_a, ann"})
     with pytest.raises(InvalidRequest, match=r"^oidc_issuer needs oidc_audience"):
         Settings.from_env({"MODELYARD_OIDC_ISSUER": "https://login.example.com"})
 

@@ -89,6 +89,19 @@ async def test_an_opinion_counts_once(start: Start) -> None:
     assert len(await service.gateway.store.read("bandit-rewards")) == 1
 
 
+async def test_the_bandit_learns_from_teachers_and_admins_where_teachers_are_named(start: Start) -> None:
+    service = await begin(start, teachers=("key_app",), api_key="k")
+    await service.gateway.exploration.catch_up()  # type: ignore[union-attr]
+    service.http.headers["authorization"] = "Bearer k"
+    made = await service.http.post("/v1/keys", json={"name": "x", "scopes": ["call", "route"]})
+    for number, key in enumerate((made.json()["key"], "k")):
+        service.http.headers["authorization"] = f"Bearer {key}"
+        await ask(service, BETWEEN, f"r{number}")
+        await service.http.post("/v1/feedback", json={"request_id": f"r{number}", "score": 0.0})
+        await service.gateway.exploration.catch_up()  # type: ignore[union-attr]
+        assert len(await service.gateway.store.read("bandit-rewards")) == number
+
+
 async def test_what_the_bandit_may_not_judge_stays(start: Start) -> None:
     service = await begin(start)
     exploration = service.gateway.exploration

@@ -15,9 +15,12 @@ from fakes import spec
 from gateway_service import Service, Start
 
 import deployments.feedback
+from deployments.access.principal import OPERATOR, Principal
+from deployments.feedback import FeedbackLog, Label
 from deployments.quality import QualityLearning
 from deployments.traffic import Traffic
 from graph.spec import NodeSpec
+from graph.stores.memory import MemoryStore
 from router.types import Array
 
 LAW = spec("law", description="Law and contracts.", examples=tuple(f"Is contract {word} valid" for word in "abcdefgh"))
@@ -85,7 +88,8 @@ async def test_a_request_worth_a_label_is_labelled_and_learned_when_somebody_say
     assert text not in (await service.http.get("/v1/nodes/cook")).json()["spec"]["examples"]
 
     shown = (await service.http.post("/v1/router/learn?dry_run=true")).json()
-    assert (shown["nodes"][0]["node"], shown["nodes"][0]["added"], shown["nodes"][0]["version"]) == ("cook", 1, None)
+    (node,) = shown["nodes"]
+    assert (node["node"], node["added"], node["from"], node["version"]) == ("cook", 1, {"operator": 1}, None)
     learned = (await service.http.post("/v1/router/learn")).json()
     assert (learned["labels"], learned["nodes"][0]["version"]) == (1, 2)
     await service.settle(2)
@@ -98,7 +102,19 @@ async def test_the_last_word_on_a_text_counts(start: Start) -> None:
     for right in ("law", "cook"):
         body = {"request_id": "elsewhere", "right_node": right, "input": "a text of old"}
         assert (await service.http.post("/v1/feedback", json=body)).json()["learnable"] is True
-    assert await service.gateway.feedback.labels() == {"a text of old": "cook"}
+    assert await service.gateway.feedback.labels() == {"a text of old": Label("cook", "operator")}
+
+
+async def test_where_teachers_are_named_others_teach_nothing() -> None:
+    store = MemoryStore()
+    everybody = FeedbackLog(store, Traffic(10))
+    callers = [Principal("key_app", "app", frozenset({"call"})), Principal("key_x", "x", frozenset({"call"})), OPERATOR]
+    for number, caller in enumerate(callers):
+        opinion = {"request_id": str(number), "right_node": "law", "input": f"text {number}", "score": 1.0}
+        await everybody.keep(opinion, by=caller)
+    assert list(await everybody.labels()) == ["text 0", "text 1", "text 2"]
+    taught = await FeedbackLog(store, Traffic(10), teachers=("key_app",)).labels()
+    assert taught == {"text 0": Label("law", "key_app"), "text 2": Label("law", "operator")}
 
 
 async def test_the_store_holds_the_newest_opinions_only(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

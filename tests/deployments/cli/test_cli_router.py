@@ -42,7 +42,11 @@ SUGGESTIONS = {
     ],
     "missing": [{"name": "roses", "words": ["roses"], "count": 5, "samples": ["prune"], "yaml": "name: roses\n"}],
 }
-LEARNED = {"labels": 1, "dry_run": False, "nodes": [{"node": "law", "added": 3, "version": 2, "gate": GATE}]}
+LEARNED = {
+    "labels": 1,
+    "dry_run": False,
+    "nodes": [{"node": "law", "added": 3, "from": {"key_a": 2, "operator": 1}, "version": 2, "gate": GATE}],
+}
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def test_suggestions_are_shown_and_proposals_written(modelyard, routed, tmp_path
 
 def test_learning_fails_where_the_gate_refuses(modelyard, routed):
     result = modelyard("router", "learn")
-    assert result.exit_code == 1 and "42% of 48" in result.stdout
+    assert result.exit_code == 1 and "42% of 48" in result.stdout and "key_a 2, operator 1" in result.stdout
     forced = modelyard("router", "learn", "--force", "--json")
     assert forced.exit_code == 0 and json.loads(forced.stdout)["labels"] == 1
     assert any("force=true" in path for _, path, _ in routed.seen)
