@@ -59,6 +59,14 @@ class Settings(BaseModel):
     """Scopes by values of that claim, `staff=call+route,ops=admin`; by default the values are scopes."""
     oidc_nodes_claim: str | None = None
     """Claim that lists the only nodes a token may use; by default it may use every one."""
+    oidc_requests: int | None = Field(None, ge=1, le=10**9)
+    """Most requests a minute of each subject of the issuer; by default as many as it likes."""
+    oidc_tokens: int | None = Field(None, ge=1, le=10**12)
+    """Most tokens a minute of each subject."""
+    oidc_runs: int | None = Field(None, ge=1, le=100_000)
+    """Most runs of each subject in progress at a time."""
+    oidc_budget: float | None = Field(None, gt=0, le=1e12)
+    """Most cost units a month of each subject."""
     replicas: int = Field(1, ge=1, le=64)
     """Gateway replicas; more than one needs Redis or a shared file for the store."""
     num_cpus: float | None = Field(None, gt=0)

@@ -18,6 +18,8 @@ STALE_S = 60.0
 """How long it does while the store is away."""
 REMEMBERED = 10_000
 """Keys that are remembered, unknown ones too; the oldest is forgotten for one more."""
+REMEMBERED_WHOLE = 100
+"""Longest header that is remembered as it came, which is quicker; keys are shorter."""
 ASKED = "a valid key is needed: send it as 'Authorization: Bearer KEY'"
 Verify = Callable[[str], Awaitable[Principal]]
 
@@ -46,15 +48,20 @@ class Access:
         self._operator = digest(operator_key) if operator_key is not None else None
         self._verify = verify
         self._clock = clock
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        """By the header as it came. Finding one compares hashes that are salted with a secret of this process."""
+        self._known: OrderedDict[str | bytes, _Known] = OrderedDict()
+        """By the header as it came; Python's hash of it is salted with a secret of this process. A long one by a hash:
+        strangers send any number of them."""
 
     async def identify(self, authorization: str) -> Principal:
         """Return whose an Authorization header is. Raises `Unauthorized`; `Overloaded` if that cannot be told now."""
         now = self._clock()
-        known = self._known.get(authorization)
+        name = authorization if len(authorization) <= REMEMBERED_WHOLE else digest(authorization)
+        known = self._known.get(name)
         if known is None or known.until <= now:
-            known = await self._look_up(authorization, known, now)
+            known = self._known[name] = await self._look_up(authorization, known, now)
+            self._known.move_to_end(name)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
         principal = known.principal
         if principal is None:
             raise Unauthorized(known.why)
@@ -68,18 +75,13 @@ class Access:
 
     async def _look_up(self, authorization: str, before: _Known | None, now: float) -> _Known:
         try:
-            found = _Known(await self._principal(authorization), "", now + KNOWN_S)
+            return _Known(await self._principal(authorization), "", now + KNOWN_S)
         except Unauthorized as error:
-            found = _Known(None, error.message, now + KNOWN_S)
+            return _Known(None, error.message, now + KNOWN_S)
         except (ConnectionError, TimeoutError, ModelyardError) as error:
             if before is None or before.until + STALE_S <= now:
                 raise Overloaded("the key cannot be checked now", retry_after=2) from error
             return before
-        self._known[authorization] = found
-        self._known.move_to_end(authorization)
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return found
 
     async def _principal(self, authorization: str) -> Principal:
         scheme, _, token = authorization.partition(" ")

@@ -19,11 +19,12 @@ BATCHES = 50
 """Batches that a limit on requests is taken in: a gateway that leaves strands at most one."""
 FRESH_S = 1.0
 """How old a sum may be that tokens and cost are judged by."""
+IDLE_S = 60.0
+"""How long the sum of a key that asks for nothing is remembered here; the store has it."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    window: int
     left: int = 0
     taken: float = 0.0
     """By all gateways, as far as this one knows."""
@@ -36,26 +37,29 @@ class RequestMeter:
     def __init__(self, store: StateStore, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
+        self._window = 0
         self._batches: dict[str, _Batch] = {}
+        """Of the minute that runs."""
 
     async def take(self, key: str, limit: int) -> tuple[bool, int, float]:
         """Take one request; return whether it may pass, how many are left, and the seconds until all are back."""
         now = self._clock()
         window = int(now // MINUTE_S)
+        if window != self._window:
+            self._window, self._batches = window, {}
         batch = self._batches.get(key)
-        if batch is None or batch.window != window:
-            batch = self._batches[key] = _Batch(window)
+        if batch is None:
+            batch = self._batches[key] = _Batch()
         if not batch.left and not batch.exhausted:
-            await self._fetch(key, batch, limit)
+            await self._fetch(f"requests/{key}/{window}", batch, limit)
         granted = batch.left > 0
         if granted:
             batch.left -= 1
         remaining = max(0, int(limit - batch.taken)) + batch.left
         return granted, remaining, (window + 1) * MINUTE_S - now
 
-    async def _fetch(self, key: str, batch: _Batch, limit: int) -> None:
+    async def _fetch(self, counter: str, batch: _Batch, limit: int) -> None:
         size = max(1, limit // BATCHES)
-        counter = f"requests/{key}/{batch.window}"
         batch.taken = await self._store.add(counter, size, ttl_s=2 * MINUTE_S)
         granted = size - max(0, int(batch.taken) - limit)
         batch.exhausted = granted <= 0
@@ -69,6 +73,8 @@ class _Sum:
     pending: float = 0.0
     at: float = 0.0
     """When `known` was read."""
+    used: float = 0.0
+    """When it was last asked for or added to."""
 
 
 class SumMeter:
@@ -82,12 +88,13 @@ class SumMeter:
         self._monthly = monthly
         self._clock = clock
         self._sums: dict[str, _Sum] = {}
+        self._cleared = 0.0
 
     async def spent(self, key: str) -> tuple[float, float]:
         """Return what a key has used of the window that runs, and the seconds until the next one."""
         now = self._clock()
         window, ends = _month(now) if self._monthly else _minute(now)
-        found = self._sum(key, window)
+        found = self._sum(key, window, now)
         if now - found.at > FRESH_S:
             await self._write(key, found)
         return found.known + found.pending, ends - now
@@ -96,7 +103,7 @@ class SumMeter:
         """Add to what a key has used; `flush` writes it."""
         now = self._clock()
         window, _ = _month(now) if self._monthly else _minute(now)
-        self._sum(key, window).pending += amount
+        self._sum(key, window, now).pending += amount
 
     async def flush(self) -> None:
         """Write what was added."""
@@ -104,10 +111,14 @@ class SumMeter:
             if found.pending:
                 await self._write(key, found)
 
-    def _sum(self, key: str, window: int) -> _Sum:
+    def _sum(self, key: str, window: int, now: float) -> _Sum:
+        if now - self._cleared > IDLE_S:
+            self._cleared = now
+            self._sums = {name: kept for name, kept in self._sums.items() if kept.pending or now - kept.used <= IDLE_S}
         found = self._sums.get(key)
         if found is None or found.window != window:
             found = self._sums[key] = _Sum(window)
+        found.used = now
         return found
 
     async def _write(self, key: str, found: _Sum) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from deployments.access.access import Access, Verify
 from deployments.access.api_keys import ApiKeys
+from deployments.access.principal import Limits
 from deployments.access.quotas import Quotas
 from deployments.settings import Settings
 from graph.audit import AuditLog
@@ -48,5 +49,6 @@ def _verifier(settings: Settings) -> Verify | None:
             settings.oidc_claim,
             grants,
             settings.oidc_nodes_claim,
+            Limits(settings.oidc_requests, settings.oidc_tokens, settings.oidc_runs, settings.oidc_budget),
         )
     )

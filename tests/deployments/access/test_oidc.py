@@ -8,7 +8,7 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,11 +17,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-import deployments.access.oidc
+import deployments.access.issuer_keys
 from deployments.access.oidc import OidcOptions, OidcVerifier, parse_grants
 from deployments.access.security import make_security
 from deployments.settings import Settings
-from graph.errors import InvalidRequest, Overloaded, Unauthorized
+from graph.errors import InvalidRequest, Overloaded, RateLimited, Unauthorized
 from graph.stores.memory import MemoryStore
 
 
@@ -33,11 +33,15 @@ class Issuer:
         self.extra: list[dict[str, Any]] = []
         self.asked: list[str] = []
         self.away = False
+        self.raw: Callable[[BaseHTTPRequestHandler], None] | None = None
+        """Answers a look for the keys otherwise."""
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.asked.append(self.path)
+                if issuer.raw is not None and self.path == "/keys":
+                    return issuer.raw(self)
                 body = json.dumps(issuer.answer(self.path)).encode()
                 self.send_response(503 if issuer.away else 200)
                 self.send_header("content-length", str(len(body)))
@@ -132,6 +136,17 @@ async def test_a_token_for_others_or_of_another_time_is_refused(issuer: Issuer, 
         await verifier(issuer)(issuer.token(**changes))
 
 
+async def test_no_two_subjects_become_one(issuer: Issuer) -> None:
+    subjects = ["ann", "ann\n", "a\u202enn", "ann#", "x" * 200, "x" * 9999 + "a", "x" * 9999 + "b", "\0"]
+    verify = verifier(issuer)
+    principals = [await verify(issuer.token(sub=subject)) for subject in subjects]
+    assert len({principal.id for principal in principals}) == len(subjects)
+    assert all(principal.id.isprintable() and len(principal.id) < 250 for principal in principals)
+    assert (principals[0].id, principals[4].name) == ("oidc:ann", "x" * 200)
+    with pytest.raises(Unauthorized):
+        await verify(issuer.token(sub=""))
+
+
 async def test_no_algorithm_is_taken_for_another(issuer: Issuer) -> None:
     public = issuer.keys["k1"].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     shared = base64.urlsafe_b64encode(b"secret" * 6).decode()
@@ -153,9 +168,7 @@ async def test_no_algorithm_is_taken_for_another(issuer: Issuer) -> None:
     assert (await verify(issuer.token())).name == "ann"
 
 
-async def test_keys_are_kept_and_rotated_and_invented_ones_cost_one_look(
-    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_keys_are_kept_and_rotated_and_invented_ones_cost_one_look(issuer: Issuer) -> None:
     verify = verifier(issuer)
     for _ in range(3):
         await verify(issuer.token())
@@ -168,11 +181,38 @@ async def test_keys_are_kept_and_rotated_and_invented_ones_cost_one_look(
         with pytest.raises(Unauthorized):
             await verify(issuer.token())
     assert len(issuer.asked) == 3
-    monkeypatch.setattr(deployments.access.oidc, "AGAIN_S", 0.0)
+    verify._keys._not_before = 0.0
     assert (await verify(issuer.token())).name == "ann"
 
 
-async def test_while_the_issuer_is_away_known_tokens_hold(issuer: Issuer) -> None:
+async def test_each_subject_has_the_operators_limits_over_all_gateways(issuer: Issuer) -> None:
+    limits = {"oidc_requests": 2, "oidc_tokens": 100, "oidc_runs": 1, "oidc_budget": 5.0}
+    settings = Settings(oidc_issuer=issuer.url, oidc_audience="yard", **limits)
+    store = MemoryStore()
+    gateways = [make_security(settings, store) for _ in range(2)]
+    ann, bob = f"Bearer {issuer.token()}", f"Bearer {issuer.token(sub='bob')}"
+    for gateway in gateways:
+        await gateway.quotas.admit(await gateway.access.identify(ann), {})
+    for token in (ann, f"Bearer {issuer.token(iat=1)}"):  # another token of hers gives her no more
+        with pytest.raises(RateLimited, match="2 requests a minute"):
+            await gateways[0].quotas.admit(await gateways[0].access.identify(token), {})
+    principal = await gateways[1].access.identify(bob)
+    headers: dict[str, str] = {}
+    await gateways[1].quotas.admit(principal, headers)
+    assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-tokens"]) == ("2", "100")
+    assert principal.caller is not None
+    assert (principal.caller.max_runs, principal.caller.metered) == (1, True)
+    gateways[0].quotas.charge(principal.id, 10, 5.0)
+    await gateways[0].quotas.aclose()
+    gateways[1].quotas._cost._sums.clear()  # known a second ago
+    with pytest.raises(RateLimited, match="budget of 5"):
+        await gateways[1].quotas.admit(principal, {})
+
+
+async def test_while_the_issuer_is_away_nobody_is_let_in_or_turned_away(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployments.access.issuer_keys, "AWAY_S", 0.0)
     settings = Settings(oidc_issuer=issuer.url, oidc_audience="yard", oidc_grants="openid=call")
     access = make_security(settings, MemoryStore()).access
     token = f"Bearer {issuer.token()}"
@@ -180,6 +220,9 @@ async def test_while_the_issuer_is_away_known_tokens_hold(issuer: Issuer) -> Non
     with pytest.raises(Overloaded):
         await access.identify(token)
     issuer.away = False
+    with pytest.raises(Overloaded):  # nobody waits for an issuer that was away, but it is looked at
+        await access.identify(token)
+    await access._verify._keys._look  # type: ignore[union-attr]
     assert not access.is_open and (await access.identify(token)).scopes == {"call"}
     with pytest.raises(Unauthorized):
         await access.identify("")
@@ -198,8 +241,8 @@ def test_grants_that_say_nothing_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"oidc_issuer": "https://a.example"}, {"oidc_issuer": "http://a.example", "oidc_audience": "x"},
-     {"oidc_jwks_url": "ftp://a.example"}],
+     {"oidc_jwks_url": "ftp://a.example"}, {"oidc_requests": 0}, {"oidc_budget": -1.0}, {"oidc_tokens": "many"}],
 )  # fmt: skip
-def test_settings_that_would_take_anyones_tokens_are_refused(wrong: dict[str, Any]) -> None:
+def test_settings_that_would_take_anyones_tokens_or_none_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=r"oidc|https"):
         Settings.from_env({}, **wrong)

@@ -161,6 +161,21 @@ async def test_what_could_not_be_written_is_not_lost(monkeypatch: pytest.MonkeyP
     assert (await meter.spent("k"))[0] == 2.5
 
 
+async def test_those_who_ask_for_nothing_any_more_are_forgotten() -> None:
+    store, clock = MemoryStore(), Clock()
+    requests, sums = RequestMeter(store, clock), SumMeter(store, "cost", monthly=True, clock=clock)
+    for number in range(500):
+        await requests.take(f"k{number}", 10)
+        sums.add(f"k{number}", 2.0)
+    await sums.flush()
+    sums.add("k0", 1.0)
+    clock.at += 2 * MINUTE_S
+    await requests.take("another", 10)
+    assert (await sums.spent("another"))[0] == 0
+    assert (len(requests._batches), set(sums._sums)) == (1, {"k0", "another"})
+    assert [(await sums.spent(name))[0] for name in ("k0", "k1")] == [3.0, 2.0]
+
+
 async def test_a_gateway_that_stops_writes_what_was_used() -> None:
     store = MemoryStore()
     quotas = Quotas(store)
