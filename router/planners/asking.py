@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graph.plan import Ref
-from router.planners.binding import Given, bind
-from router.planners.lookups import identifies
+from router.planners.binding import bind
 from router.planners.matching import Matcher, Part
+from router.planners.references import Given, identifies
 from router.planners.toolset import Tool, Toolset
 from router.planners.values import mentions, without_mentions
 from router.planners.words import action, stems

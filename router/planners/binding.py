@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graph.plan import Ref, Value
 from router.planners.fitting import cast, fit
-from router.planners.toolset import Output, Parameter, Tool
+from router.planners.references import Given, origin, refer
+from router.planners.toolset import Parameter, Tool
 from router.planners.values import Mention, mentions, runs
-from router.planners.words import stems, told
+from router.planners.words import stems
 
 LITERAL = 1.0
 """Score from which a literal is taken for a parameter."""
-REFERENCE = 0.75
-"""Score from which an earlier output is taken for a required parameter."""
 _POINTING = re.compile(
     r"(?i)\b(?:it|its|them|they|their|this|that|these|those|result|results|output|above|same|calculated|generated|"
     r"obtained|retrieved|found|recorded|encrypted|translated|converted)\b"
 )
-_FIRST = re.compile(r"(?i)\bthe (?:very )?first(?: one)?\W*$")
-"""At the end of a clause: "and cancel the first one"."""
-_OTHERWISE = re.compile(r"(?i)\b(?:not|never|but|except|without|only if|unless)\b|n't\b")
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A task that comes before: its id, tool and the words that asked for it."""
-
-    id: str
-    tool: Tool
-    text: str
-    arguments: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +57,7 @@ def bind(
         wants = item.required and item.default is None
         weak = item.name in found and _weak(item, found[item.name], clause)
         if (item.name not in found and (wants or score >= 2.0)) or (weak and score >= 1.0):
-            found[item.name] = ref
+            found[item.name] = origin(ref, others)
             spent.add(ref)
     if borrow and clause != whole:
         lacking = Tool(tool.name, parameters=tuple(p for p in tool.required if p.name not in found))
@@ -195,81 +181,3 @@ def _topics(tool: Tool, text: str, found: dict[str, Value]) -> dict[str, Value]:
 def _weak(item: Parameter, value: Value, clause: str) -> bool:
     """Whether a literal stands for the parameter without the clause having said so."""
     return not isinstance(value, (int, float, bool)) and not set(stems(item.name)) & set(stems(clause))
-
-
-def refer(
-    item: Parameter,
-    clause: str,
-    earlier: Sequence[Given],
-    pointing: bool,
-    spent: Collection[Ref] = (),
-    *,
-    one_of_several: bool = True,
-) -> tuple[float, Ref] | None:
-    """Find the earlier output that a parameter takes; None if none comes near.
-
-    Of a list it is the first thing's, if that is said or `one_of_several` will do.
-    """
-    best: tuple[float, Ref] | None = None
-    one_of_several = one_of_several or (_FIRST.search(clause) is not None and not _OTHERWISE.search(clause))
-    said = set(stems(clause))
-    for age, given in enumerate(reversed(earlier)):
-        for output in given.tool.outputs:
-            score = similar(item, output, given.tool) - 0.06 * age
-            if score <= 0.0 or Ref(given.id, output.path) in spent or (output.of_several and not one_of_several):
-                continue
-            named = set(stems(output.names[-1]))
-            if named and named <= said:
-                score += 0.7 if len(named) > 1 else 0.5
-            if pointing and age == 0:
-                score += 0.3
-            if loose(item) and (len(given.tool.outputs) == 1 or named & set(stems(given.tool.name))):
-                score += 0.2
-            if pointing and set(stems(given.tool.name)) & said:
-                score += 0.25
-            if score >= REFERENCE and (best is None or score > best[0] + 1e-9):
-                best = score, Ref(given.id, output.path)
-    return best
-
-
-_LOOSE = frozenset(
-    {"text", "data", "messag", "content", "input", "word", "number", "num", "queri", "query", "q", "argument", "valu"}
-)
-
-
-def loose(item: Parameter) -> bool:
-    """Whether a parameter's name says nothing of what it holds."""
-    return bool({word.rstrip("0123456789") for word in stems(item.name)} & _LOOSE)
-
-
-def similar(item: Parameter, output: Output, source: Tool) -> float:
-    """Say how well an output's field fits a parameter, by name, description and type."""
-    if not _types_fit(item.type, output.type):
-        return 0.0
-    path = output.names
-    wanted, given = told(item.name), told(path[-1])
-    if len(path) > 1 and len(given) == 1:
-        given |= told(path[-2]) if given & {"id", "name", "code"} else set()
-    about = told(source.name)
-    shared = wanted & (given | (about if given & {"id", "name"} else set()))
-    score = 1.2 * len(shared) / max(len(wanted | given), 1) if given & wanted else 0.0
-    if wanted == given:
-        score += 0.3
-    if "id" in wanted and "id" not in given and not given & {"cik", "key", "code"}:
-        return 0.3 * score
-    said, heard = told(item.description), told(output.description)
-    if said and heard:
-        score += 0.6 * len(said & heard) / len(said | heard) ** 0.5 / 2
-    if loose(item):
-        score += 0.35
-    return score - 0.03 * (len(path) - 1)
-
-
-def _types_fit(wanted: str, given: str) -> bool:
-    if "any" in (wanted, given) or wanted in (given, "array"):
-        return True
-    if wanted in ("integer", "number"):
-        return given in ("integer", "number")
-    if wanted == "string":
-        return given in ("integer", "number", "string")
-    return False

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from graph.plan import Value
 from router.planners.fitting import cast, cue_of, fit
-from router.planners.lookups import identifies
 from router.planners.phrases import bare, listed, phrases
+from router.planners.references import identifies
 from router.planners.toolset import Parameter, Tool
 from router.planners.values import mentions
 from router.planners.words import stems

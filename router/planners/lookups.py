@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from router.planners.binding import loose, similar
+from router.planners.references import NUMBERS, identifies, loose, similar
 from router.planners.toolset import ANY, Parameter, Tool, Toolset
 from router.planners.words import action, spoken, told
 
@@ -19,20 +19,11 @@ _SIMILAR = 0.6
 _STEP = 0.3
 """What a further step of a chain takes off its score."""
 _LOOKS_UP = re.compile(r"(?i)\b(?:find|search|get|list|look ?up|retriev\w*|fetch\w*|return\w*|details?)\b")
-_IDENTIFIES = re.compile(
-    r"(?:^|_)(?:id|key|code|token|cik|uuid)s?$|Ids?$|(?<=[a-z])(?:Code|Key|Token|Number)$|_?geo_?id", re.IGNORECASE
-)
 _WITHIN_NAMES = re.compile(r"['\u2019.-]")
-_NUMBERS = ("number", "integer")
 _MARKS = frozenset({"id", "key", "cod", "number"})
 _SAYS_NOTHING = _MARKS | {"name"}
 _OF = frozenset({"of", "from", "for", "by", "with"})
 _WORDS = re.compile(r"[\w-]+")
-
-
-def identifies(item: Parameter) -> bool:
-    """Whether a parameter's value is an identifier, which is looked up rather than said."""
-    return _IDENTIFIES.search(item.name) is not None
 
 
 def related(item: Parameter, tool: Tool, tools: Toolset) -> Iterator[tuple[float, Tool]]:
@@ -49,7 +40,7 @@ def related(item: Parameter, tool: Tool, tools: Toolset) -> Iterator[tuple[float
         if other.name == tool.name or other.acts or not other.outputs or not tools.linked(other.name, tool.name):
             continue
         kin = _kin(tool, other) | (entity & told(other.name))
-        if not kin and item.type in _NUMBERS and any(output.names[-1] == item.name for output in other.outputs):
+        if not kin and item.type in NUMBERS and any(output.names[-1] == item.name for output in other.outputs):
             kin = entity
         if kin and _LOOKS_UP.search(f"{spoken(other.name)} {other.description[:60]}"):
             outputs = [output for output in other.outputs if not (tool.acts and output.of_several)]

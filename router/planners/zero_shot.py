@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from graph.errors import NoNodeFits
 from graph.plan import Ref, Task, Value
 from router.planners.asking import aligned, choose
-from router.planners.binding import Bound, Given, bind, refer
+from router.planners.binding import Bound, bind
 from router.planners.completion import complete
 from router.planners.fan_out import MAX_CALLS, Asked, fan_out
-from router.planners.lookups import ENOUGH, MAX_CHAIN, chain_to, identifies, is_name, named_otherwise, related
+from router.planners.lookups import ENOUGH, MAX_CHAIN, chain_to, is_name, named_otherwise, related
 from router.planners.matching import Matcher, Part
+from router.planners.references import Given, identifies, refer
 from router.planners.toolset import Draft, Parameter, Tool, Toolset
 from router.types import Encoder
 
