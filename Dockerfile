@@ -43,8 +43,6 @@ RUN apt-get update \
     && install --directory --owner 10001 --group 10001 /data /home/modelyard/models
 COPY --from=build /opt/modelyard /opt/modelyard
 COPY --chmod=0755 deployments/haproxy.sh /usr/local/bin/modelyard-haproxy
-# A login shell forgets PATH, and KubeRay may start one.
-RUN ln -s /opt/modelyard/bin/modelyard /opt/modelyard/bin/ray /opt/modelyard/bin/serve /usr/local/bin/
 ENV PATH=/opt/modelyard/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/home/modelyard \
     HF_HOME=/home/modelyard/models \
@@ -55,6 +53,8 @@ ENV PATH=/opt/modelyard/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
     MODELYARD_HAPROXY=/opt/modelyard/bin/haproxy \
     MODELYARD_HOST=0.0.0.0 \
     MODELYARD_STORE=sqlite:////data/state.db
+# A login shell forgets PATH, and KubeRay may start one: for `ray`, and for `python` when it clears Redis.
+RUN echo "export PATH=${PATH}" >/etc/profile.d/modelyard.sh
 USER 10001:10001
 WORKDIR /home/modelyard
 # Everything else may be read-only.
