@@ -43,9 +43,9 @@ def from_args(args: dict[str, Any]) -> Application:
     """Return the application for Serve's own configuration: `import_path: deployments.app:from_args`.
 
     `args` are settings by name; what they leave out, and every secret, comes from `MODELYARD_…` variables of the
-    process. Raises `InvalidRequest` that names each wrong setting.
+    process. Raises `InvalidRequest` that names each wrong setting as the chart does.
     """
-    return build_app(Settings.from_env(**args))
+    return build_app(Settings.from_env(label="settings.{}".format, **args))
 
 
 def build_app(settings: Settings) -> Application:

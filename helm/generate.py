@@ -1,4 +1,4 @@
-"""Brings what is derived in the chart up to date: the table of values in its README, and the schema of experts.
+"""Brings what is derived in the chart up to date: the README's table of values, the schemas of experts and settings.
 
 python helm/generate.py            writes both
 python helm/generate.py --check    says whether they are up to date
@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from deployments.settings import Settings
 from graph.spec import SECRET, NodeSpec
 
 CHART = Path(__file__).parent / "modelyard"
@@ -69,8 +70,12 @@ def readme(text: str, values: str) -> str:
 
 
 def schema(text: str) -> str:
-    """Return the chart's schema with that of an expert: `NodeSpec`, as the service itself reads it."""
+    """Return the chart's schema with those of an expert and of `settings`, as the service itself reads them."""
     whole = json.loads(text)
+    settings = _rules(Settings.model_json_schema()["properties"])
+    whole["properties"]["settings"]["properties"] = {
+        name: rules["anyOf"][0] if "anyOf" in rules else rules for name, rules in settings.items()
+    }
     expert = NodeSpec.model_json_schema(ref_template="#/$defs/NodeSpec/$defs/{model}")
     expert["properties"]["api_key"] = {"type": "string", "pattern": f"^{SECRET.pattern}$"}
     whole["$defs"]["NodeSpec"] = _rules(expert)
@@ -83,7 +88,10 @@ def _rules(schema: Any) -> Any:
         return [_rules(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: value for key, value in schema.items() if key not in ("title", "description", "default")}
+    dropped = {"title", "description", "default"} | (
+        {"type"} if "enum" in schema else set()
+    )  # whose message tells less
+    kept = {key: value for key, value in schema.items() if key not in dropped}
     for named in ("properties", "$defs"):  # whose keys are names
         if named in kept:
             kept[named] = {name: _rules(inner) for name, inner in kept[named].items()}

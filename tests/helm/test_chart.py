@@ -145,7 +145,7 @@ def test_only_those_who_are_named_come_in(helm: Helm) -> None:
     assert all(rule.get("from") for rule in policy["ingress"])
     assert "kuberay-operator" in str(ports[8265]["from"]) and 6379 not in ports and 10001 not in ports
     blocks = [to["ipBlock"] for rule in policy["egress"] for to in rule.get("to", []) if "ipBlock" in to]
-    assert blocks == [{"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}]
+    assert blocks == [{"cidr": "169.254.20.10/32"}, {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}]
     anywhere = [{port["port"] for port in rule["ports"]} for rule in policy["egress"] if not rule.get("to")]
     assert anywhere == [{4318}]  # the collector's
     autoscaler = only(manifests, "NetworkPolicy", "-autoscaler")["spec"]

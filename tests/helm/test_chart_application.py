@@ -55,7 +55,7 @@ def test_its_import_path_builds_the_application(ready: list[Manifest], monkeypat
 
 
 def test_a_wrong_setting_is_named_when_the_application_is_built() -> None:
-    with pytest.raises(InvalidRequest, match=r"min-probability: .* got 7"):
+    with pytest.raises(InvalidRequest, match=r"settings\.min_probability: .* got 7"):
         importlib.import_module("deployments.app").from_args({"min_probability": 7})
 
 

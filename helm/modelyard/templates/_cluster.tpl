@@ -6,7 +6,7 @@ rayVersion: {{ .Values.ray.version | quote }}
 authOptions:
   mode: {{ ternary "token" "disabled" .Values.ray.auth.enabled }}
   {{- if and .Values.ray.auth.enabled .Values.ray.auth.existingSecret }}
-  secretName: {{ .Values.ray.auth.existingSecret }}
+  secretName: {{ .Values.ray.auth.existingSecret | quote }}
   {{- end }}
 {{- if .Values.ray.faultTolerance.enabled }}
 gcsFaultToleranceOptions:
@@ -18,7 +18,7 @@ gcsFaultToleranceOptions:
   {{- if $redis.existingSecret }}
   redisPassword:
     valueFrom:
-      secretKeyRef: {name: {{ $redis.existingSecret }}, key: {{ $redis.key }}}
+      secretKeyRef: {name: {{ $redis.existingSecret | quote }}, key: {{ $redis.key | quote }}}
   {{- end }}
 {{- end }}
 enableInTreeAutoscaling: {{ .Values.ray.autoscaling.enabled }}
@@ -32,6 +32,7 @@ autoscalerOptions:
     {{- toYaml .Values.securityContext | nindent 4 }}
   volumeMounts:
     - {name: tmp, mountPath: /tmp}
+    - {name: tmp, mountPath: /tmp/ray, subPath: ray}
     - {name: home, mountPath: /home/modelyard}
 {{- end }}
 headGroupSpec:
@@ -43,16 +44,16 @@ headGroupSpec:
     {{- include "modelyard.podTemplate" (dict "root" . "group" .Values.head "name" "head" "component" "ray-head" "ports" $ports "labels" (dict "modelyard/group" "head" "modelyard/ray-only" "true")) | nindent 4 }}
 workerGroupSpecs:
   {{- range $name, $group := .Values.workerGroups }}
-  - groupName: {{ $name }}
+  - groupName: {{ $name | quote }}
     replicas: {{ $group.replicas }}
     minReplicas: {{ $group.minReplicas }}
     maxReplicas: {{ $group.maxReplicas }}
     {{- $start := dict }}
-    {{- with $group.cpus }}{{ $start = set $start "num-cpus" (toString .) }}{{ end }}
+    {{- with toString (get $group "cpus") }}{{ $start = set $start "num-cpus" . }}{{ end }}
     {{- $labels := dict "modelyard/group" $name }}
     {{- $ports := dict "metrics" 8080 "serve" 8000 }}
     {{- if $group.gateway }}
-    {{- $start = set $start "resources" "\"{\\\"modelyard_gateway\\\": 1}\"" }}
+    {{- $start = set $start "resources" "'{\"modelyard_gateway\": 1}'" }}
     {{- $labels = set $labels "modelyard/gateway" "true" }}
     {{- $ports = set $ports "gateway" $root.Values.metrics.port }}
     {{- else }}

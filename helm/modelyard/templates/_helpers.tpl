@@ -2,38 +2,40 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 41 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* Name of the release's objects. What is too long ends with a hash, so that two names that begin alike stay two. */}}
 {{- define "modelyard.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 41 | trimSuffix "-" -}}
-{{- else if contains (include "modelyard.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 41 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "modelyard.name" .) | trunc 41 | trimSuffix "-" -}}
+{{- $name := .Values.fullnameOverride | default .Release.Name | replace "." "-" -}}
+{{- if not (or .Values.fullnameOverride (contains (include "modelyard.name" .) .Release.Name)) -}}
+{{- $name = printf "%s-%s" $name (include "modelyard.name" .) -}}
 {{- end -}}
+{{- if gt (len $name) 41 -}}
+{{- $name = printf "%s-%s" ($name | trunc 34 | trimSuffix "-") ($name | sha256sum | trunc 6) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{/* Labels by which pods are found. They never change during the life of a release. */}}
 {{- define "modelyard.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "modelyard.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "modelyard.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{/* Labels of a pod of another kind than Ray's: (list context component). No version: a new chart replaces no pod by itself. */}}
+{{- define "modelyard.podLabels" -}}
+{{- $root := index . 0 -}}
+{{- toYaml (merge (dict "app.kubernetes.io/component" (index . 1)) (include "modelyard.selectorLabels" $root | fromYaml) $root.Values.commonLabels) -}}
 {{- end -}}
 
 {{- define "modelyard.labels" -}}
-{{ include "modelyard.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/part-of: modelyard
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name (replace "+" "_" .Chart.Version) }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $free := dict "app.kubernetes.io/version" .Chart.AppVersion "app.kubernetes.io/managed-by" .Release.Service "app.kubernetes.io/part-of" "modelyard" "helm.sh/chart" (printf "%s-%s" .Chart.Name (replace "+" "_" .Chart.Version)) -}}
+{{- toYaml (merge (include "modelyard.selectorLabels" . | fromYaml) .Values.commonLabels $free) -}}
 {{- end -}}
 
 {{/* Metadata of an object: (list context name component extra-labels extra-annotations). */}}
 {{- define "modelyard.metadata" -}}
 {{- $root := index . 0 -}}
-name: {{ index . 1 }}
-namespace: {{ $root.Release.Namespace }}
+name: {{ index . 1 | quote }}
+namespace: {{ $root.Release.Namespace | quote }}
 labels:
   {{- $labels := include "modelyard.labels" $root | fromYaml }}
   {{- with index . 2 }}{{ $labels = set $labels "app.kubernetes.io/component" . }}{{ end }}
@@ -86,6 +88,45 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/* TCP port of the OTLP endpoint. */}}
+{{- define "modelyard.otlpPort" -}}
+{{- $url := urlParse .Values.telemetry.otlpEndpoint -}}
+{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- end -}}
+
+{{/* Number of the network of an IPv4 address block, of so many bits: (list block bits). */}}
+{{- define "modelyard.network" -}}
+{{- $number := 0 -}}
+{{- range splitList "." (splitList "/" (index . 0) | first) -}}
+{{- $number = add (mul $number 256) (atoi .) -}}
+{{- end -}}
+{{- range until (sub 32 (index . 1) | int) -}}
+{{- $number = div $number 2 -}}
+{{- end -}}
+{{- $number -}}
+{{- end -}}
+
+{{/* The blocks that are left out of an address block, as YAML: Kubernetes takes only those that lie in it. (list block excepts) */}}
+{{- define "modelyard.except" -}}
+{{- $block := index . 0 -}}
+{{- $bits := splitList "/" $block | last | atoi -}}
+{{- $within := list -}}
+{{- range index . 1 -}}
+{{- $longer := splitList "/" . | last | atoi -}}
+{{- if ne (contains ":" .) (contains ":" $block) -}}
+{{- else if contains ":" . -}}
+{{- $within = append $within . -}}
+{{- else if gt $longer $bits -}}
+{{- if eq (include "modelyard.network" (list . $bits)) (include "modelyard.network" (list $block $bits)) -}}
+{{- $within = append $within . -}}
+{{- end -}}
+{{- else if eq (include "modelyard.network" (list . $longer)) (include "modelyard.network" (list $block $longer)) -}}
+{{- fail (printf "networkPolicy.upstreams.cidrs: nothing of %s is left by networkPolicy.upstreams.except %s; take it out of one of them" $block .) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $within -}}
+{{- end -}}
+
 {{- define "modelyard.otlpEndpoint" -}}
 {{- if .Values.telemetry.otlpEndpoint -}}
 {{- .Values.telemetry.otlpEndpoint -}}
@@ -97,6 +138,9 @@ http://{{ include "modelyard.jaegerName" . }}:4318
 {{/* What the schema cannot say: values that do not go together. */}}
 {{- define "modelyard.validate" -}}
 {{- $values := .Values -}}
+{{- if not (regexMatch "^[a-z]" (include "modelyard.fullname" .)) -}}
+{{- fail (printf "the objects of release %q would be called %q, and names of services begin with a letter: set fullnameOverride" .Release.Name (include "modelyard.fullname" .)) -}}
+{{- end -}}
 {{- if and (not $values.redis.external.host) (not $values.redis.valkey.enabled) -}}
 {{- fail "redis.external.host is empty and redis.valkey.enabled is false: gateways on several pods need one store; name an existing Redis or enable the small Valkey for trials" -}}
 {{- end -}}
@@ -115,6 +159,13 @@ http://{{ include "modelyard.jaegerName" . }}:4318
 {{- fail (printf "workerGroups.%s.rayStartParams.resources is the chart's own where gateway is true; make another group for other resources" $name) -}}
 {{- end -}}
 {{- if $group.gateway -}}
+{{- $cpus := toString (get $group "cpus") | default (toString (get $group.resources.limits "cpu")) -}}
+{{- if hasSuffix "m" $cpus -}}
+{{- $cpus = trimSuffix "m" $cpus | float64 | mulf 0.001 | ceil | toString -}}{{/* as KubeRay does */}}
+{{- end -}}
+{{- if lt (float64 $cpus) (float64 $values.gateway.cpus) -}}
+{{- fail (printf "workerGroups.%s hands out %s CPUs on a pod, and a gateway takes %v (gateway.cpus): raise cpus or resources.limits.cpu" $name $cpus $values.gateway.cpus) -}}
+{{- end -}}
 {{- $places = add $places (ternary (int $group.maxReplicas) (int $group.replicas) $values.ray.autoscaling.enabled) -}}
 {{- end -}}
 {{- end -}}
@@ -145,6 +196,23 @@ http://{{ include "modelyard.jaegerName" . }}:4318
 {{- if and $values.ingress.enabled (not $values.ingress.hosts) -}}
 {{- fail "ingress.hosts is empty: name at least one host" -}}
 {{- end -}}
+{{- $drain := max (int (dig "drain_s" 10 $values.settings)) (ternary 35 0 $values.ray.haproxy) -}}
+{{- if lt (int $values.terminationGracePeriodSeconds) (add $drain 10 | int) -}}
+{{- fail (printf "terminationGracePeriodSeconds (%d) must be at least %d: answers in flight get %d seconds (settings.drain_s, and 35 at least with ray.haproxy), and Ray ten to stop" (int $values.terminationGracePeriodSeconds) (add $drain 10) $drain) -}}
+{{- end -}}
+{{- if and (hasKey $values.settings "oidc_issuer") (not (hasKey $values.settings "oidc_audience")) -}}
+{{- fail "settings.oidc_issuer needs settings.oidc_audience: tokens for another service must not be taken" -}}
+{{- end -}}
+{{- if has (int $values.metrics.port) (list 6379 8000 8080 8265 8404 9101 10001 44217 44227 52365) -}}
+{{- fail (printf "metrics.port (%d) is a port of Ray or HAProxy; take another" (int $values.metrics.port)) -}}
+{{- end -}}
+{{- $variables := dict "MODELYARD_API_KEY" "set by apiKey.existingSecret" "MODELYARD_STORE_PASSWORD" "set by redis" "MODELYARD_STORE" "set by redis" -}}
+{{- range $index, $variable := $values.extraEnv -}}
+{{- if hasKey $variables $variable.name -}}
+{{- fail (printf "extraEnv[%d].name: %s is %s" $index $variable.name (get $variables $variable.name)) -}}
+{{- end -}}
+{{- $_ := set $variables $variable.name (printf "already in extraEnv[%d]" $index) -}}
+{{- end -}}
 {{- $own := dict "nodes" "experts" "watch_nodes_s" "expertsWatchSeconds" "store" "redis" "store_password" "redis" "api_key" "apiKey.existingSecret" "replicas" "gateway.replicas" "otlp_endpoint" "telemetry.otlpEndpoint" "trace_ratio" "telemetry.traceRatio" "capture_content" "telemetry.captureContent" "metrics_port" "metrics.port" -}}
 {{- range $name, $_ := $values.settings -}}
 {{- if hasKey $own $name -}}
@@ -154,10 +222,33 @@ http://{{ include "modelyard.jaegerName" . }}:4318
 {{- end -}}
 {{- end -}}
 {{- $names := dict -}}
+{{- $bytes := 0 -}}
+{{- $defaults := list -}}
 {{- range $index, $expert := $values.experts -}}
 {{- if hasKey $names $expert.name -}}
 {{- fail (printf "experts[%d].name: %q is already declared in experts[%d]" $index $expert.name (get $names $expert.name | int)) -}}
 {{- end -}}
 {{- $_ := set $names $expert.name $index -}}
+{{- $bytes = add $bytes (toYaml $expert | len) -}}
+{{- if $expert.default -}}
+{{- $defaults = append $defaults $expert.name -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (len $defaults) 1 -}}
+{{- fail (printf "experts: %s are both the default; only one may be" (join " and " $defaults)) -}}
+{{- end -}}
+{{- if gt (int $bytes) 1000000 -}}
+{{- fail (printf "experts take %d bytes, and a ConfigMap holds a million: put some into ConfigMaps of your own and name these in expertsFrom" $bytes) -}}
+{{- end -}}
+{{- if not $values.expertsFrom -}}
+{{- range $index, $expert := $values.experts -}}
+{{- range $kind, $targets := $expert.edges -}}
+{{- range $targets -}}
+{{- if not (hasKey $names .) -}}
+{{- fail (printf "experts[%d].edges.%s: no expert is called %q" $index $kind .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

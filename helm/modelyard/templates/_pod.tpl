@@ -1,17 +1,32 @@
-{{/* Environment of a Ray container. */}}
+{{/* Environment of a Ray container: (list context component). What `extraEnv` names is taken from there. */}}
 {{- define "modelyard.env" -}}
+{{- $root := index . 0 -}}
+{{- $theirs := dict -}}
+{{- range $root.Values.extraEnv }}{{ $_ := set $theirs .name true }}{{ end -}}
+{{- $all := list -}}
+{{- range include "modelyard.ownEnv" $root | fromYamlArray -}}
+{{- if not (hasKey $theirs .name) }}{{ $all = append $all . }}{{ end -}}
+{{- end -}}
+{{- /* Ray's own bound, 30 seconds, is shorter than a gateway behind HAProxy takes. The head has nothing to drain. */ -}}
+{{- if and (eq (index . 1) "ray-worker") (not (hasKey $theirs "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S")) -}}
+{{- $all = append $all (dict "name" "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S" "value" (sub $root.Values.terminationGracePeriodSeconds 10 | toString)) -}}
+{{- end -}}
+{{- toYaml (concat $all $root.Values.extraEnv) -}}
+{{- end -}}
+
+{{- define "modelyard.ownEnv" -}}
 {{- $redis := include "modelyard.redis" . | fromYaml -}}
 - name: MODELYARD_STORE
   value: {{ printf "%s://%s%s:%d/%d" (ternary "rediss" "redis" $redis.tls) (ternary (printf "%s@" $redis.username) "" (ne $redis.username "")) $redis.host (int $redis.port) (int $redis.database) | quote }}
 {{- if $redis.existingSecret }}
 - name: MODELYARD_STORE_PASSWORD
   valueFrom:
-    secretKeyRef: {name: {{ $redis.existingSecret }}, key: {{ $redis.key }}}
+    secretKeyRef: {name: {{ $redis.existingSecret | quote }}, key: {{ $redis.key | quote }}}
 {{- end }}
 {{- if .Values.apiKey.existingSecret }}
 - name: MODELYARD_API_KEY
   valueFrom:
-    secretKeyRef: {name: {{ .Values.apiKey.existingSecret }}, key: {{ .Values.apiKey.key }}}
+    secretKeyRef: {name: {{ .Values.apiKey.existingSecret | quote }}, key: {{ .Values.apiKey.key | quote }}}
 {{- end }}
 - name: HOME
   value: /home/modelyard
@@ -33,9 +48,6 @@
 - name: RAY_SERVE_HAPROXY_STATS_PORT
   value: "8404"
 {{- end }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}
 
 {{/* Pod template of a Ray node: (dict "root" "group" "name" "component" "ports" "labels"). */}}
@@ -44,30 +56,30 @@
 {{- $group := .group -}}
 metadata:
   labels:
-    {{- $labels := merge (dict) (default dict $group.podLabels) .labels (include "modelyard.selectorLabels" $root | fromYaml) (dict "app.kubernetes.io/component" .component) $root.Values.commonLabels }}
+    {{- $labels := merge (dict "app.kubernetes.io/component" .component) .labels (include "modelyard.selectorLabels" $root | fromYaml) (default dict $group.podLabels) $root.Values.commonLabels }}
     {{- toYaml $labels | nindent 4 }}
   {{- with merge (dict) (default dict $group.podAnnotations) $root.Values.commonAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  serviceAccountName: {{ include "modelyard.serviceAccountName" $root }}
+  serviceAccountName: {{ include "modelyard.serviceAccountName" $root | quote }}
   automountServiceAccountToken: {{ and (eq .component "ray-head") $root.Values.ray.autoscaling.enabled }}
   terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
   enableServiceLinks: false
   {{- with $root.Values.image.pullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   securityContext:
     {{- toYaml $root.Values.podSecurityContext | nindent 4 }}
   {{- with $group.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- with $group.runtimeClassName }}
-  runtimeClassName: {{ . }}
+  runtimeClassName: {{ . | quote }}
   {{- end }}
   {{- with $group.nodeSelector }}
   nodeSelector:
@@ -95,8 +107,12 @@ spec:
       labelSelector:
         matchLabels:
           {{- include "modelyard.selectorLabels" $root | nindent 10 }}
-          modelyard/group: {{ $.name }}
+          modelyard/group: {{ $.name | quote }}
     {{- end }}
+  {{- end }}
+  {{- with $root.Values.extraInitContainers }}
+  initContainers:
+    {{- toYaml . | nindent 4 }}
   {{- end }}
   containers:
     - name: {{ .component }}
@@ -107,7 +123,7 @@ spec:
         - {name: {{ $name }}, containerPort: {{ $port }}, protocol: TCP}
         {{- end }}
       env:
-        {{- include "modelyard.env" $root | nindent 8 }}
+        {{- include "modelyard.env" (list $root .component) | nindent 8 }}
       {{- $sources := list }}
       {{- range $root.Values.expertSecrets }}{{ $sources = append $sources (dict "secretRef" (dict "name" .)) }}{{ end }}
       {{- with concat $sources $root.Values.extraEnvFrom }}
@@ -121,18 +137,25 @@ spec:
       volumeMounts:
         - {name: experts, mountPath: /etc/modelyard/experts, readOnly: true}
         - {name: tmp, mountPath: /tmp}
+        {{- if and (eq .component "ray-head") $root.Values.ray.autoscaling.enabled }}
+        # KubeRay would put a volume of its own there, without a limit, which no further container sees.
+        - {name: tmp, mountPath: /tmp/ray, subPath: ray}
+        {{- end }}
         - {name: home, mountPath: /home/modelyard}
         - {name: models, mountPath: /home/modelyard/models}
         {{- with $root.Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+    {{- with $root.Values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   volumes:
     - name: experts
       projected:
         sources:
           - configMap: {name: {{ include "modelyard.fullname" $root }}-experts}
           {{- range $root.Values.expertsFrom }}
-          - configMap: {name: {{ . }}}
+          - configMap: {name: {{ . | quote }}}
           {{- end }}
     - name: tmp
       emptyDir: {sizeLimit: {{ $root.Values.tmp.sizeLimit }}}
@@ -140,7 +163,7 @@ spec:
       emptyDir: {sizeLimit: 1Gi}
     - name: models
       {{- if $root.Values.cache.existingClaim }}
-      persistentVolumeClaim: {claimName: {{ $root.Values.cache.existingClaim }}}
+      persistentVolumeClaim: {claimName: {{ $root.Values.cache.existingClaim | quote }}}
       {{- else }}
       emptyDir: {sizeLimit: {{ $root.Values.cache.sizeLimit }}}
       {{- end }}
