@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from graph.plan import Ref
@@ -10,13 +11,15 @@ from router.planners.matching import Matcher, Part
 from router.planners.references import Given, identifies
 from router.planners.toolset import Tool, Toolset
 from router.planners.values import mentions, without_mentions
-from router.planners.words import action, stems
+from router.planners.words import action, stems, told
 from router.types import Array
 
 MIN_SCORE = 0.3
 """Score below which a part of a request asks for no tool here, unless it is all there is."""
 SHARE = 0.55
 """Of the best part's score; a part that scores below it goes with the part before."""
+_VALUED = re.compile(r"(?i)^(?:with |the |and )*((?:\w+ ){1,2}?)(?:(?:is|of|as) )?['\"\d]")
+_OF_A_VALUE = frozenset({"address", "number", "cod"})  # by their stems
 LIKELY = 6
 """Tools whose parameters are held against a part of a request."""
 TAKEN, LACKING = 0.15, 0.1
@@ -34,7 +37,8 @@ def choose(matcher: Matcher, parts: Sequence[Part]) -> list[tuple[Part, int]]:
     for part in parts:
         score = float(part.scores.max())
         asks = action(part.text) is not None
-        if found and score < max(MIN_SCORE, (0.3 if asks else SHARE) * top):
+        weak = score < max(MIN_SCORE, (0.3 if asks else SHARE) * top)
+        if found and (weak or _describes(part.text, matcher.tools.tools[matcher.tools.names[found[-1][1]]])):
             last, tool = found[-1]
             found[-1] = (Part(f"{last.text}. {part.text}", last.scores), tool)
             continue
@@ -46,6 +50,15 @@ def choose(matcher: Matcher, parts: Sequence[Part]) -> list[tuple[Part, int]]:
         if words:
             asked[words] = index
     return found if top >= 0.1 else []
+
+
+def _describes(text: str, tool: Tool) -> bool:
+    """Whether a text only names a parameter of a tool and its value: "email 'jo@doe.org'"."""
+    match = _VALUED.match(text)
+    if match is None:
+        return False
+    words = told(match[1]) - _OF_A_VALUE
+    return bool(words) and words <= {word for item in tool.parameters for word in told(item.name)}
 
 
 def best_bound(tools: Toolset, text: str, scores: Array, earlier: Sequence[Tool]) -> int:

@@ -23,8 +23,14 @@ CONTEXT = 0.35
 """Weight of the whole clause in the score of a half of it."""
 _JOINT = re.compile(r"(?i)\s*,\s*(?:and|then|also|plus)?\s+|\s+(?:and|then|plus|as well as|along with)\s+|\s*;\s*")
 _TOO_MANY = 6
+_HEAD = re.compile(
+    r"(?i)^(?:(?:please|kindly|can|could|would|will|you|i|we|want|need|like|to)\s+)*"
+    r"(?:what|which|how)?\s*\w+\s+(?:(?:me|us|out|up|is|are|the|a|an|all|both)\s+)*"
+)
+"""The verb and what stands between it and what it asks for."""
+_TAIL = re.compile(r"(?i)\s(?:of|for|in|about|on|near|at|from)\s.*$", re.DOTALL)
 GAIN = 0.06
-"""By how much two halves of a clause must match better than the whole to be two parts."""
+"""By how much two halves of a clause must match better than the whole to be two parts, if the latter has no verb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +98,30 @@ class Matcher:
         return found
 
     def _parted(self, whole: Part, halves: list[tuple[str, str]], scores: dict[str, Array]) -> list[Part]:
-        """Part a clause in two, and its latter half again, where each half matches a tool of its own better."""
-        best, gain = None, GAIN
+        """Part a clause in two where each half matches a tool of its own better."""
+        best, gain = None, 0.0
         for left, right in halves:
             one = Part(left, scores[left] + CONTEXT * whole.scores)
             two = Part(right, scores[right] + CONTEXT * whole.scores)
             if one.best == two.best:
                 continue
             more = min(float(one.scores.max()), float(two.scores.max())) - (0.8 + CONTEXT) * float(whole.scores.max())
-            if more > gain:
+            if more > max(gain, GAIN if action(right) is None else 0.0):
                 best, gain = (one, two), more
         return [whole] if best is None else list(best)
+
+
+def _shared(left: str, right: str) -> list[tuple[str, str]]:
+    """Return two things that one verb asks for of one thing as two requests: "the reviews and offers for X"."""
+    head = _HEAD.match(left)
+    if head is None or action(right) is not None:
+        return []
+    behind, before = _TAIL.search(right), _TAIL.search(left, head.end())
+    if behind is not None and before is None:
+        return [(f"{left} {behind[0].strip()}", f"{head[0].strip()} {right}")]
+    if before is not None and behind is None:
+        return [(left, f"{head[0].strip()} {right} {before[0].strip()}")]
+    return []
 
 
 def _asking(text: str) -> str:
@@ -164,6 +183,9 @@ def _halves(text: str) -> list[tuple[str, str]]:
         described = action(right) is None and re.search(
             r"^[^,]{0,40}(?:'[^']+'|\"[^\"]+\"|\d)", right
         )  # "and due date '…'"
-        if len(stems(left)) >= 2 and len(stems(right)) >= 2 and not described:
+        if described:
+            continue
+        if len(stems(left)) >= 2 and len(stems(right)) >= 2:
             found.append((left, right))
+        found += _shared(left, right)
     return found

@@ -134,6 +134,33 @@ def test_vectors_count_beside_words() -> None:
     assert nodes(ZeroShotPlanner(TOOLS, Toward()), "Tell me about the sky over Oslo")[0] == "get_weather"
 
 
+def test_two_things_that_one_verb_asks_for_are_two_tasks() -> None:
+    tools = [
+        tool("get_weather", "Get the weather of a city", "forecast", city="string"),
+        tool("get_time_zone", "Get the time zone of a city", "zone", city="string"),
+    ]
+    planner = ZeroShotPlanner(Toolset.of(tools), None)
+    for text in ("Get the weather and time zone of Oslo.", "Get the weather of Oslo and time zone."):
+        tasks = planner.draft(text).tasks
+        assert [(task.node, dict(task.arguments)) for task in tasks] == [
+            ("get_weather", {"city": "Oslo"}),
+            ("get_time_zone", {"city": "Oslo"}),
+        ]
+
+
+def test_a_value_that_is_named_after_a_verb_is_no_task_of_its_own() -> None:
+    tools = [
+        tool("add_contact", "Add a contact", "", name="string", email="string", phone="!string"),
+        tool("validate_email", "Validate an email address", "valid", email="string"),
+    ]
+    for email in ("email", "email address"):
+        text = f"Add a contact with the name 'Jo Doe', {email} 'jo@doe.org'."
+        draft = ZeroShotPlanner(Toolset.of(tools), None).draft(text)
+        assert [(task.node, dict(task.arguments)) for task in draft.tasks] == [
+            ("add_contact", {"name": "Jo Doe", "email": "jo@doe.org"})
+        ]
+
+
 @pytest.mark.parametrize("count", [21, 64])
 def test_a_long_list_is_a_call_for_each(planner: ZeroShotPlanner, count: int) -> None:
     draft = planner.draft(f"Get the weather in {_towns(count)}.")
