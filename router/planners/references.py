@@ -20,6 +20,7 @@ NUMBERS = ("number", "integer")
 _IDENTIFIES = re.compile(
     r"(?:^|_)(?:id|key|code|token|cik|uuid)s?$|Ids?$|(?<=[a-z])(?:Code|Key|Token|Number)$|_?geo_?id", re.IGNORECASE
 )
+_IT = re.compile(r"(?i)\b(?:it|this|that|the results?)\b")
 _FIRST = re.compile(r"(?i)\bthe (?:very )?first(?: one)?\W*$")
 """At the end of a clause: "and cancel the first one"."""
 WORKED_ON = 2.0
@@ -55,7 +56,7 @@ def refer(
     """
     best: tuple[float, Ref] | None = None
     one_of_several = one_of_several or (_FIRST.search(clause) is not None and not _OTHERWISE.search(clause))
-    words = _Words(frozenset(stems(clause)), _done_to(item, clause), pointing)
+    words = _Words(frozenset(stems(clause)), _done_to(item, clause), pointing, _IT.search(clause) is not None)
     for age, given in enumerate(reversed(earlier)):
         for output in given.tool.outputs:
             if Ref(given.id, output.path) in spent or (output.of_several and not one_of_several):
@@ -74,7 +75,9 @@ class _Words:
     done: frozenset[str]
     """What was done to that which the parameter takes."""
     pointing: bool
-    """Whether they point back: "it", "the result"."""
+    """Whether they point back: "it", "the translated text"."""
+    it: bool
+    """Whether they do so without saying what it is."""
 
 
 def _score(item: Parameter, output: Output, source: Tool, words: _Words, age: int) -> float:
@@ -83,7 +86,8 @@ def _score(item: Parameter, output: Output, source: Tool, words: _Words, age: in
     if told(source.name) & words.done and _alike(item.type, output.type):
         score = max(score, WORKED_ON)
     named = told(output.names[-1])
-    mentioned = bool(named) and named <= words.said
+    it = words.it and age == 0 and len(source.outputs) == 1
+    mentioned = it or (bool(named) and named <= words.said)
     only_mentioned = score < MENTIONED and mentioned and item.type in NUMBERS and output.type in NUMBERS
     score = (MENTIONED if only_mentioned else score) - 0.06 * age
     if score <= 0.0:
