@@ -12,7 +12,7 @@ from router.planners.fitting import cast, fit
 from router.planners.references import Given, origin, refer
 from router.planners.toolset import Parameter, Tool
 from router.planners.values import Mention, mentions, runs
-from router.planners.words import stems
+from router.planners.words import stems, told
 
 LITERAL = 1.0
 """Score from which a literal is taken for a parameter."""
@@ -61,10 +61,21 @@ def bind(
             spent.add(ref)
     if borrow and clause != whole:
         lacking = Tool(tool.name, parameters=tuple(p for p in tool.required if p.name not in found))
-        said = list(found.values())
+        said = [*found.values(), *_numbers_taken(lacking, earlier)]
         found |= {name: value for name, value in literals(lacking, whole, strict=True).items() if value not in said}
     missing = tuple(item for item in tool.required if item.name not in found)
     return Bound({item.name: found[item.name] for item in tool.parameters if item.name in found}, missing)
+
+
+def _numbers_taken(lacking: Tool, earlier: Sequence[Given]) -> list[Value]:
+    """Return the numbers that earlier tasks have for something else: a weight is no price."""
+    wanted = {word for item in lacking.parameters for word in told(item.name)}
+    return [
+        value
+        for given in earlier
+        for name, value in given.arguments.items()
+        if type(value) in (int, float) and not told(name) & wanted
+    ]
 
 
 def literals(

@@ -19,6 +19,7 @@ _SIMILAR = 0.6
 _STEP = 0.3
 """What a further step of a chain takes off its score."""
 _LOOKS_UP = re.compile(r"(?i)\b(?:find|search|get|list|look ?up|retriev\w*|fetch\w*|return\w*|details?)\b")
+_WORKS_OUT = re.compile(_LOOKS_UP.pattern + r"|\b(?:calculat\w*|comput\w*|estimat\w*|measur\w*|determin\w*)\b")
 _WITHIN_NAMES = re.compile(r"['\u2019.-]")
 _MARKS = frozenset({"id", "key", "cod", "number"})
 _SAYS_NOTHING = _MARKS | {"name"}
@@ -42,7 +43,8 @@ def related(item: Parameter, tool: Tool, tools: Toolset) -> Iterator[tuple[float
         kin = _kin(tool, other) | (entity & told(other.name))
         if not kin and item.type in NUMBERS and any(output.names[-1] == item.name for output in other.outputs):
             kin = entity
-        if kin and _LOOKS_UP.search(f"{spoken(other.name)} {other.description[:60]}"):
+        ways = _WORKS_OUT if item.type in NUMBERS else _LOOKS_UP
+        if kin and ways.search(f"{spoken(other.name)} {other.description[:60]}"):
             outputs = [output for output in other.outputs if not (tool.acts and output.of_several)]
             score = max((similar(item, output, other) for output in outputs), default=0.0)
             if score > _SIMILAR:

@@ -61,6 +61,23 @@ def test_what_something_was_done_to_is_its_output(text: str, argument: str, sour
     assert bound(text)[1][argument] == Ref("t1", (source,))
 
 
+def test_a_number_of_one_thing_is_not_borrowed_for_another() -> None:
+    distance = _numbers("calculate_distance", "Calculate the distance between two places", "distance",
+                        origin="string", destination="string")  # fmt: skip
+    shipping = _numbers("shipping_cost", "Calculate the shipping cost", "shipping_cost", weight="number",
+                        distance="number")  # fmt: skip
+    planner = ZeroShotPlanner(Toolset.of([*TOOLS, distance, shipping]), None)
+    draft = planner.draft(
+        "Calculate the shipping cost of 2000 pounds from New York to Los Angeles, then calculate the sales tax at 7.5%."
+    )
+    assert [(task.node, dict(task.arguments)) for task in draft.tasks] == [
+        ("calculate_distance", {"origin": "New York", "destination": "Los Angeles"}),
+        ("shipping_cost", {"weight": 2000, "distance": Ref("t1", ("distance",))}),
+        ("sales_tax", {"tax_rate": 7.5}),
+    ]
+    assert "'amount'" in draft.missing[0]
+
+
 def test_a_value_that_is_passed_through_is_taken_from_where_it_comes() -> None:
     planner = ZeroShotPlanner(Toolset.of(TOOLS), None)
     text = "Find movies in Oslo, get the times of the movie for 2024-03-19 and buy tickets for it."
