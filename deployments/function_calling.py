@@ -17,6 +17,7 @@ from uuid import uuid4
 import orjson
 
 from deployments.nodes.tool_calls import forced_functions, functions_of
+from graph.errors import InvalidRequest
 from graph.types import Call, Delta, Message, Usage
 from router.function_calls import Done, FunctionPlanner, Step
 from router.training.tool_forms import tool_of
@@ -24,6 +25,8 @@ from router.types import Encoder
 
 PARAMS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 NAME: Final = "plan"
+MAX_CHARACTERS: Final = 20_000
+"""Of a request that functions are chosen for: every value in it may be an argument of each."""
 KEPT: Final = 64
 """Sets of functions whose encoded descriptions are kept: a conversation brings the same ones in every turn."""
 
@@ -38,13 +41,19 @@ class FunctionCaller:
     async def answer(self, call: Call) -> AsyncIterator[Delta] | None:
         """Return calls to make, a question for what is missing, or the results; None where no function fits.
 
-        Raises `InvalidRequest` for functions that are not in OpenAI's form and for a choice of one that is not there.
+        Raises `InvalidRequest` for functions that are not in OpenAI's form, for a choice of one that is not there, and
+        for a request that is too long to choose by.
         """
         functions = functions_of(call.params, node=NAME)
         choice = call.params.get("tool_choice")
         forced = forced_functions(functions, choice, node=NAME)
         if choice == "none" or not functions:
             return None
+        if len(call.text) > MAX_CHARACTERS:
+            message = (
+                f"is {len(call.text)} characters long; functions are chosen for requests of {MAX_CHARACTERS} at most"
+            )
+            raise InvalidRequest(f"{message}: name a node that takes tools", param="messages", node=NAME)
         done = made_calls(call.messages)
         step = await asyncio.to_thread(self._step, forced or functions, call.text, done, bool(forced))
         if step.calls:

@@ -79,7 +79,7 @@ def fill_path(template: str, values: Mapping[str, Any], secret: Callable[[str], 
             raise InvalidRequest(f"argument {name!r} must not be empty: it is part of a path", param=name, node=node)
     path = fill_text(template, values, secret, lambda text: quote(text, safe=""))
     steps = re.split(r"[/\\]", _unquoted(path))
-    if any(step.partition(";")[0].strip() in (".", "..") for step in steps):  # some servers drop what follows a ";"
+    if any(re.split(r"[;\0]", step)[0].strip() in (".", "..") for step in steps):  # some servers drop what follows
         first = next(placeholders(template), None)
         raise InvalidRequest("the arguments of a path must not hold '.' or '..' as a step", param=first, node=node)
     return path

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from graph.plan import Ref, Value
 from graph.spec import Argument, NodeSpec
 
-_QUOTED = re.compile(r"\"([^\"\n]{1,2000})\"|“([^”]{1,2000})”|`([^`\n]+)`|(?<![\w'’])'([^'\n]{1,500})'(?!\w)")
+READ = 4000
+"""Characters of a clause in which values are looked for; free text is taken whole."""
+_QUOTED = re.compile(r"\"([^\"\n]{1,2000})\"|“([^“”]{1,2000})”|`([^`\n]+)`|(?<![\w'’])'([^'\n]{1,500})'(?!\w)")
 _NUMBER = re.compile(r"(?<![\w.,-])[-+]?\d[\d,]*(?:\.\d+)?(?![\w-]|[.,:/]\d)")
 _DATE = re.compile(
     r"(?i)\b(?:\d{4}-\d{2}-\d{2}|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}|(?:\d{1,2}\s+)?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
@@ -20,7 +23,7 @@ _DATE = re.compile(
     r"monday|tuesday|wednesday|thursday|friday|saturday|sunday)\b"
 )
 _TIME = re.compile(r"(?i)\b(?:\d{1,2}:\d{2}(?:\s*[ap]\.?m\b)?|\d{1,2}\s*[ap]\.?m\b|noon|midnight)")
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _URL = re.compile(r"https?://[^\s'\"<>]+")
 _PROPER = r"((?:[A-Z][\w'’.-]*)(?:(?:\s+|,\s+)(?:of\s+|de\s+|the\s+)?[A-Z][\w'’-]*)*)"
 _PLACE = re.compile(r"\b(?:in|at|near|for|to|from|around|of)\s+" + _PROPER)
@@ -44,16 +47,18 @@ class _Clause:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.quoted = [next(group for group in m.groups() if group is not None) for m in _QUOTED.finditer(text)]
+        self.start = text[:READ]
+        """Where values are looked for."""
+        self.quoted = [next(group for group in m.groups() if group is not None) for m in _QUOTED.finditer(self.start)]
         self._spent: list[tuple[int, int]] = []
 
     def take(self, pattern: re.Pattern[str]) -> str | None:
         """Return the first match of a pattern that no other argument has, and mark it as taken."""
-        for match in pattern.finditer(self.text):
+        for match in pattern.finditer(self.start):
             start, end = match.span(1) if match.re.groups else match.span()
             if start >= 0 and all(end <= left or start >= right for left, right in self._spent):
                 self._spent.append((start, end))
-                return self.text[start:end].strip(" ,.")
+                return self.start[start:end].strip(" ,.")
         return None
 
 
@@ -111,7 +116,7 @@ def _literal(name: str, argument: Argument, clause: _Clause, count: int) -> Valu
     if argument.type in ("integer", "number"):
         return _number(name, argument, clause)
     if argument.type == "boolean":
-        return _boolean(name, clause.text)
+        return _boolean(name, clause.start)
     if argument.type == "array":
         return _array(clause)
     if argument.type == "string":
@@ -130,11 +135,13 @@ def _enum(argument: Argument, clause: _Clause) -> Value | None:
 def _number(name: str, argument: Argument, clause: _Clause) -> int | float | None:
     word = re.escape(name.split("_")[-1].rstrip("s"))
     near = re.compile(rf"(?i)\b{word}\w*\W{{1,4}}(?:(?:is|of|to|=)\s+)?([-+]?\d[\d,]*(?:\.\d+)?)")
-    before = re.compile(rf"(?i)(?<![\w.])([-+]?\d[\d,]*(?:\.\d+)?)[\s-]+(?:\w+\s+)?{word}")
+    before = re.compile(rf"(?i)(?<![\w.,])([-+]?\d[\d,]*(?:\.\d+)?)[\s-]+(?:\w+\s+)?{word}")
     raw = clause.take(near) or clause.take(before) or clause.take(_NUMBER)
     if raw is None:
         return None
     value = float(raw.replace(",", ""))
+    if not math.isfinite(value):
+        return None
     if argument.type == "integer":
         return int(value) if value.is_integer() else None
     return int(value) if value.is_integer() else value
@@ -150,12 +157,13 @@ def _array(clause: _Clause) -> list[Value] | None:
         taken, clause.quoted = clause.quoted, []
         return list(taken)
     listed = re.search(
-        r"[-+]?\d+(?:\.\d+)?(?:\s*,\s*(?:and\s+)?[-+]?\d+(?:\.\d+)?|\s+and\s+[-+]?\d+(?:\.\d+)?)+", clause.text
+        r"(?<!\d)[-+]?\d+(?:\.\d+)?(?:\s*,\s*(?:and\s+)?[-+]?\d+(?:\.\d+)?|\s+and\s+[-+]?\d+(?:\.\d+)?)+",
+        clause.start,
     )
     if listed is None:
         return None
     numbers = [float(item) for item in re.findall(r"[-+]?\d+(?:\.\d+)?", listed[0])]
-    return [int(item) if item.is_integer() else item for item in numbers]
+    return [int(item) if item.is_integer() else item for item in numbers if math.isfinite(item)]
 
 
 def _string(name: str, argument: Argument, clause: _Clause, count: int) -> str | None:

@@ -29,19 +29,17 @@ from router.planners.lexicon import (
     WISH,
     compiled_verbs,
 )
+from router.planners.material import ITEM, LONG_PARAGRAPH, LONGEST, take_material
 
 MAX_CLAUSES = 32
-LONG_PARAGRAPH = 1200
-"""Characters from which a paragraph is material to work on, not instructions."""
 
 HIDDEN = "\ue000"
 """Stands for each character of a quote or of code."""
 _PROTECTED = re.compile(
-    r"```.*?(?:```|\Z)|`[^`\n]+`|\"[^\"\n]{1,2000}\"|“[^”]{1,2000}”|«[^»]{1,2000}»|「[^」]{1,2000}」"
-    r"|(?<![\w'’])'[^'\n]{1,500}'(?!\w)|(?<![\w'’])‘[^’\n]{1,500}’(?!\w)|https?://\S+|\([^()\n]{4,300}\)",
+    r"```.*?(?:```|\Z)|`[^`\n]+`|\"[^\"\n]{1,2000}\"|“[^“”]{1,2000}”|«[^«»]{1,2000}»|「[^「」]{1,2000}」"
+    r"|(?<![\w'’])'[^'\n]{1,500}'(?!\w)|(?<![\w'’])‘[^‘’\n]{1,500}’(?!\w)|https?://\S+|\([^()\n]{4,300}\)",
     re.DOTALL,
 )
-_ITEM = re.compile(r"(?m)^[ \t]*(?:\d{1,3}[.)]|[-*•‣]|[a-hA-H]\)|(?i:step \d+[:.]))[ \t]+")
 _INLINE_ITEM = re.compile(r"(?:(?<=\s)|(?<=^))(?:\(\d{1,2}\)|\d{1,2}[.)])\s+(?=[A-Za-z])")
 _SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]" + HIDDEN + r"]{0,3}\s+|(?<=[。！？])\s*|\s{0,3}[;；]\s{0,3}|\n\s*\n")
 _LEAD = (
@@ -108,15 +106,19 @@ class Splitter:
 
     def split(self, text: str) -> Split:
         """Split a request; an empty one has no clauses."""
-        text, material = _take_material(text.strip())
+        text, material = take_material(text.strip())
         if not text:
             text, material = material, ""
+        text, rest = text[:LONGEST], text[LONGEST:]
         parts = [part for part in self._parts(text, mask(text)) if re.search(r"\w", part.text)]
-        return Split(_bounded(_attached(parts), self._limit), material)
+        clauses = _bounded(_attached(parts), self._limit)
+        if rest and clauses:
+            clauses = (*clauses[:-1], replace(clauses[-1], text=clauses[-1].text + rest))
+        return Split(clauses, material)
 
     def _parts(self, text: str, masked: str) -> Iterator[Clause]:
         left = 4 * self._limit
-        for item_start, item_end in _spans(masked, _ITEM):
+        for item_start, item_end in _spans(masked, ITEM):
             for start, end in _sentences(masked, item_start, item_end):
                 if left <= 0:  # nobody asks for so many things: the rest is taken as it is
                     yield Clause(text[start:].strip(), glue="\n")
@@ -230,24 +232,6 @@ def _inline_items(masked: str, start: int, end: int) -> list[tuple[int, int]]:
     """Find "1) … 2) …" inside a line; a single number is no list."""
     found = [(m.start(), m.end()) for m in _INLINE_ITEM.finditer(masked, start, end)]
     return found if len(found) > 1 else []
-
-
-def _take_material(text: str) -> tuple[str, str]:
-    """Part a pasted passage from the instructions: long paragraphs, and what follows "…:" on a line of its own."""
-    kept: list[str] = []
-    pasted: list[str] = []
-    fenced = False
-    for block in re.split(r"(\n\s*\n)", text):
-        odd = block.count("```") % 2 == 1
-        long = len(block) > LONG_PARAGRAPH and not fenced and not odd and len(_ITEM.findall(block)) < 2
-        after_colon = bool(kept) and not fenced and "".join(kept).rstrip().endswith(":") and not _ITEM.match(block)
-        if (long or (after_colon and block.strip())) and "```" not in block:
-            pasted.append(block.strip())
-            kept.append("\n\n")
-        else:
-            kept.append(block)
-        fenced ^= odd
-    return "".join(kept).strip(), "\n\n".join(pasted)
 
 
 def _attached(parts: list[Clause]) -> list[Clause]:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 _MONTH = (
@@ -43,20 +44,20 @@ _LANGUAGES = (
 )
 _PATTERNS: tuple[tuple[str, str], ...] = (
     ("list", r"\[[^\[\]\n]{0,2000}\]"),
-    ("quoted", r"\"([^\"\n]{1,2000})\"|“([^”]{1,2000})”|`([^`\n]+)`|"
+    ("quoted", r"\"([^\"\n]{1,2000})\"|“([^“”]{1,2000})”|`([^`\n]+)`|"
      r"(?<![\w'’])'((?:[^'\n]|(?<=\w)'(?=\w)){1,500})'(?!\w)|(?<!\w)‘([^’\n]{1,500})’"),
     ("url", r"(?:https?://|www\.)[^\s'\"<>]*[^\s'\"<>.,;:!?)]"),
-    ("email", r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+    ("email", r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"),
     ("date", rf"(?i:{_DAY})"),
     ("time", rf"(?i:{_TIME})"),
     ("phone", r"\+?\d{1,3}[-.\s]?\(?\d{3}\)?[-.\s]\d{3,4}(?:[-.\s]?\d{4})?\b|\+\d{8,14}\b|\b\d{3}-\d{4}\b"),
-    ("file", r"(?<![\w/])(?:[\w-]+/)*[\w-]+"
+    ("file", r"(?<![\w/])(?:[\w-]{1,100}/){0,16}[\w-]{1,100}"
      r"\.(?:jpe?g|png|gif|wav|mp3|mp4|avi|mov|pdf|docx?|txt|csv|xlsx?|json|py|zip|html?)\b"),
     ("path", r"(?<![\w:/])/(?:[\w.-]+/)*[\w.-]+"),
     ("number", r"(?<![\w.^-])[-+]?[$€£¥]?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE]-?\d+)?"
      r"(?=%|\b|(?:[a-zA-Z]{1,3})\b)(?![xyz](?:\b|\^)|[-:/]\d)"),
     ("language", rf"(?:{_LANGUAGES})\b"),
-    ("code", r"\b(?=[A-Za-z-]*\d)(?=[\d-]*[A-Za-z])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\b"),
+    ("code", r"\b(?=[A-Za-z-]{0,60}\d)(?=[\d-]{0,60}[A-Za-z])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\b"),
     ("proper", f"(?:{_PROPER})"),
 )  # fmt: skip
 _ALL = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _PATTERNS))
@@ -74,6 +75,8 @@ _NUMBER_WORDS = {
     "twelve": 12, "twenty": 20, "thirty": 30, "fifty": 50, "hundred": 100,
 }  # fmt: skip
 _WORDED = re.compile(r"(?i)\b(?:" + "|".join(_NUMBER_WORDS) + r")\b")
+MOST = 400
+"""Values of one text that are told apart: each is held against every parameter, and against others."""
 _SCALE = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "k": 1e3}
 
 
@@ -96,15 +99,15 @@ class Mention:
 
 
 def mentions(text: str) -> list[Mention]:
-    """Find the values of a text, in order; those that overlap count once, the most certain form first."""
-    found = [item for match in _ALL.finditer(text) if (item := _mention(text, match)) is not None]
+    """Find the first `MOST` values of a text, in order; those that overlap count once, the most certain form first."""
+    found = [item for match in islice(_ALL.finditer(text), MOST) if (item := _mention(text, match)) is not None]
     taken = [(item.start, item.end) for item in found]
     found += [
         replace(_made(text, "number", _NUMBER_WORDS[match[0].lower()], match.start(), match.end()), spelt=True)
-        for match in _WORDED.finditer(text)
+        for match in islice(_WORDED.finditer(text), MOST)
         if all(match.end() <= start or match.start() >= end for start, end in taken)
     ]
-    return sorted(found, key=lambda item: item.start)
+    return sorted(found, key=lambda item: item.start)[:MOST]
 
 
 def _mention(text: str, match: re.Match[str]) -> Mention | None:

@@ -69,6 +69,15 @@ async def test_a_function_is_chosen_and_filled(service: Service, model: str) -> 
     assert FakeNode.calls == []
 
 
+async def test_a_request_that_is_too_long_to_choose_by_is_refused(service: Service) -> None:
+    body = {"model": "plan", "tools": ALL, "messages": [{"role": "user", "content": "a-" * 10_001}]}
+    answer = await service.http.post("/v1/chat/completions", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "messages") and "20000" in error["message"]
+    free = await service.http.post("/v1/chat/completions", json=body | {"tool_choice": "none"})
+    assert free.status_code == 200
+
+
 async def test_parallel_calls(service: Service) -> None:
     asking = Conversation(service, "Get the weather in Paris and get the local time in Tokyo")
     calls, _ = await asking.turn()
