@@ -11,7 +11,7 @@ import numpy as np
 from router.planners.clauses import Splitter, mask
 from router.planners.toolset import Tool, Toolset
 from router.planners.values import without_values
-from router.planners.words import WordMatch, action, spoken, stems, weighted
+from router.planners.words import WordMatch, action, spoken, stems, told, weighted
 from router.types import Array, Encoder
 
 WORDS = 0.7
@@ -28,6 +28,8 @@ _HEAD = re.compile(
     r"(?:what|which|how)?\s*\w+\s+(?:(?:me|us|out|up|is|are|the|a|an|all|both)\s+)*"
 )
 """The verb and what stands between it and what it asks for."""
+_MADE = re.compile(r"(?i)\b\w{3,}(?:ed|ing)\s+(?:[\w-]+\s+){0,1}[\w-]+|\b(?:[\w-]+\s+){1,2}\w{3,}ed\b(?=[.,;!?]|$)")
+"""Something that was made before: "the resulting depth image", "the sentiment detected"."""
 _TAIL = re.compile(r"(?i)\s(?:of|for|in|about|on|near|at|from)\s.*$", re.DOTALL)
 GAIN = 0.06
 """By how much two halves of a clause must match better than the whole to be two parts, if the latter has no verb."""
@@ -141,9 +143,14 @@ def _family(name: str) -> str:
 
 
 def _named(text: str, chosen: Sequence[Tool]) -> set[str]:
-    """Return the words of a text that name an output of these tools, and the tools' own where it names one."""
+    """Return the words of a text that name an output of these tools, and the tools' own where it names one.
+
+    Without declared outputs it names one by what was done: "the edited image" after "Image Editing".
+    """
     said, found = set(stems(text)), set()
+    done = {word for match in _MADE.finditer(text) for word in stems(match[0])}
     for tool in chosen:
+        found |= done & told(tool.name)
         for output in tool.outputs:
             words = set(stems(output.names[-1]))
             if words and words <= said:

@@ -148,6 +148,13 @@ def test_two_things_that_one_verb_asks_for_are_two_tasks() -> None:
         ]
 
 
+@pytest.mark.parametrize("then", ["segment the objects in the edited image", "show the segments of the edited image"])
+def test_words_for_what_was_made_before_do_not_ask_for_it_again(then: str) -> None:
+    tools = [tool("Image Editing", "Edit an image"), tool("Image Segmentation", "Segment an image into objects")]
+    planner = ZeroShotPlanner(Toolset.of(tools), None)
+    assert nodes(planner, f"Edit the image to be blue, then {then}.") == ["Image Editing", "Image Segmentation"]
+
+
 def test_a_value_that_is_named_after_a_verb_is_no_task_of_its_own() -> None:
     tools = [
         tool("add_contact", "Add a contact", "", name="string", email="string", phone="!string"),
