@@ -23,7 +23,7 @@ ARGUMENTS = {
     "unit": {"type": "string", "enum": ["celsius", "kelvin"], "required": False},
 }
 WEATHER = spec("weather", arguments=ARGUMENTS)
-HOSTILE = ["0", "1,", "a-", "a@", "a.b-", "“", "‘", "'a ", "[1, ", "_", "-1 ", "Ab, ", "/a", "and "]
+HOSTILE = ["0", "1,", "a-", "a@", "a.b-", "“", "\u2018", "'a ", "[1, ", "_", "-1 ", "Ab, ", "/a", "and "]
 
 
 @pytest.mark.parametrize("unit", HOSTILE)
