@@ -96,11 +96,16 @@ _ALLOWABLE = frozenset({"loopback", "private", "shared"})
 def _is_reserved(address: Address) -> bool:
     """Whether nothing can live there: class E, documentation, benchmarking, discard and the like."""
     if isinstance(address, IPv6Address):
-        return not (address.is_global or address in _UNIQUE_LOCAL or address.is_loopback)
+        public = address in _UNICAST and address.is_global and address not in _DOCUMENTATION
+        return not (public or address in _UNIQUE_LOCAL or address.is_loopback)
     return address.is_reserved or (address.is_private and not any(address in net for net in _PRIVATE_V4))
 
 
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
+_UNICAST = IPv6Network("2000::/3")
+"""All that is handed out; beside it are site-local addresses and ways to write IPv4 ones, which some routers undo."""
+_DOCUMENTATION = IPv6Network("3fff::/20")
+"""Newer than what `ipaddress` knows."""
 _PRIVATE_V4 = tuple(ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8"))
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import time
 from contextvars import ContextVar
 from logging.handlers import WatchedFileHandler
-
-import orjson
+from typing import Any
 
 from deployments.settings import Settings
 
 OURS = ("modelyard", "deployments", "graph", "router")
 FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _request: ContextVar[tuple[str, str]] = ContextVar("request", default=("", ""))
+
+
+def visible(text: str) -> str:
+    """Return text in which control characters, marks of direction and what is no character are written as escapes."""
+    return _INVISIBLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def speak_of(request_id: str, trace_id: str) -> None:
@@ -42,10 +49,14 @@ class TextFormatter(logging.Formatter):
     """A line for people, with the request's ids where a request is spoken of."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # the library's name
-        """Return the first line of an entry."""
+        """Return the first line of an entry, which is one line whatever it speaks of."""
         request_id, trace_id = _request.get()
-        line = super().formatMessage(record)
+        line = visible(super().formatMessage(record))
         return f"{line} request_id={request_id} trace_id={trace_id}" if request_id or trace_id else line
+
+    def formatException(self, ei: Any) -> str:  # the library's name
+        """Return a traceback, indented: no line of it, which a message may have made, looks like an entry."""
+        return "\n".join(f"  {visible(line)}" for line in super().formatException(ei).split("\n"))
 
 
 class JsonFormatter(logging.Formatter):
@@ -65,4 +76,5 @@ class JsonFormatter(logging.Formatter):
         entry |= {name: id for name, id in ids.items() if id}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry).decode()
+        # Written by the standard library, which also takes what is no text, and with nothing but ASCII in it.
+        return json.dumps(entry)

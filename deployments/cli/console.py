@@ -14,7 +14,11 @@ from rich.text import Text
 
 PIPED_WIDTH = 500
 """Columns when the output is no terminal: wide enough that nothing is wrapped or cut."""
-_CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+_MARKS = [0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+"""What turns the direction of writing, so that a line reads otherwise than it is, and further ends of lines."""
+_CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *_MARKS, *range(0xD800, 0xE000)])
+_ESCAPED = {code: f"\\u{code:04x}" for code in [*range(127, 160), *_MARKS, *range(0xD800, 0xE000)]}
+"""For JSON, which escapes the other control characters by itself."""
 
 STATE_STYLES = {
     "ready": "green",
@@ -41,7 +45,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def clean(value: object) -> str:
-    """Return text without control characters: what a model wrote must not steer the terminal."""
+    """Return text without control characters and marks of direction: what a model wrote must not steer the terminal."""
     return str(value).translate(_CONTROL)
 
 
@@ -57,12 +61,12 @@ def styled(value: object, style: str = "") -> Text:
 
 def write_json(value: Any) -> None:
     """Write one JSON document to standard output."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2).translate(_ESCAPED))
 
 
 def write_json_line(value: Any, target: TextIO | None = None) -> None:
     """Write JSON on one line, for streams of events; to standard output unless another place is given."""
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str), file=target)
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str).translate(_ESCAPED), file=target)
 
 
 def write_table(
@@ -98,7 +102,7 @@ def write_error(message: str, *, as_json: bool = False, code: str = "error", par
     """Write what went wrong to standard error."""
     if as_json:
         error = {"error": {"message": message, "type": "client_error", "param": param, "code": code}}
-        typer.echo(json.dumps(error, ensure_ascii=False), err=True)
+        typer.echo(json.dumps(error, ensure_ascii=False).translate(_ESCAPED), err=True)
         return
     text = Text("error: ", style="bold red")
     console(stderr=True).print(text.append(clean(message), style="not bold default"), soft_wrap=True)

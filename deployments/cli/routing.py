@@ -153,7 +153,7 @@ def _choice(decision: Mapping[str, Any]) -> Text:
 def _task_label(task: Mapping[str, Any], needs: Sequence[str], output: Any, note: Text | None) -> Text:
     label = Text.assemble((clean(task.get("id")), "bold"), " ", (clean(task.get("node")), "green"))
     if needs:
-        label.append(f"  after {', '.join(needs)}", style="dim")
+        label.append(f"  after {clean(', '.join(needs))}", style="dim")
     if task.get("id") == output:
         label.append("  (answer)", style="magenta")
     if note is not None:

@@ -24,7 +24,7 @@ _SECRET_FIELD: Final = re.compile(
 )
 _MODEL_TOKEN: Final = re.compile(r"(bos|eos|pad|unk|sep|cls|mask|stop|start|end|special|image|audio)token")
 """Names that end like a secret's and mean a piece of text to a model."""
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%\S+)?")
+_HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|(?=[^%]*:)[0-9A-Fa-f:.]+(%\S+)?")
 _PROBE_S: Final = 5.0
 
 
@@ -77,12 +77,13 @@ def endpoint_problems(spec: NodeSpec) -> list[tuple[str, str]]:
         return [("endpoint", f"is required by kind {spec.kind!r}: the base URL, such as https://host/v1")]
     try:
         url = httpx.URL(spec.endpoint)
-    except httpx.InvalidURL as error:
+        host = url.host
+    except (httpx.InvalidURL, UnicodeError) as error:  # which the codec of international names raises
         return [("endpoint", f"is not a valid address: {error}")]
     if url.port is not None and not 0 < url.port < 65536:
         return [("endpoint", f"has the port {url.port}; a port is 1 to 65535")]
     if not _HOST.fullmatch(url.raw_host.decode("ascii", "replace")):
-        return [("endpoint", f"has no host name or address that exists: {url.host!r}")]
+        return [("endpoint", f"has no host name or address that exists: {host!r}")]
     if url.query or url.fragment:
         return [("endpoint", f"must end with its path; {spec.endpoint!r} goes on after it")]
     return []

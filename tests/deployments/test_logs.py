@@ -50,6 +50,18 @@ def test_text_has_them_at_the_end_of_the_line() -> None:
     assert copy_context().run(work).endswith("raised request_id=r1 trace_id=abc")
 
 
+HOSTILE = "x\n2026-01-01 ERROR modelyard.node forged\r\x1b[2J\x9b\u202e\u2028\ud800"
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(FORMAT), JsonFormatter()])
+def test_what_is_spoken_of_neither_makes_lines_nor_steers_a_terminal(formatter: logging.Formatter) -> None:
+    record = entry(ValueError(HOSTILE))
+    record.args = (HOSTILE,)
+    lines = formatter.format(record).encode().decode().split("\n")  # it can be written: no half of a pair is left
+    assert all(line.isprintable() for line in lines)
+    assert [line for line in lines if not line.startswith(" ")] == lines[:1]
+
+
 def test_a_replicas_lines_go_to_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "replica.log"
     target = logging.FileHandler(file)

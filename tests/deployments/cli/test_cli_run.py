@@ -89,6 +89,11 @@ def test_a_plan_that_cannot_be_read_is_wrong_usage(modelyard, tmp_path):
 def test_what_a_model_wrote_cannot_steer_the_terminal(modelyard, service):
     service.run |= {"output": "a\x1b[2Jb\x9bc\r\n[bold]d[/bold]\te"}
     assert modelyard("run", "x").stdout == "a[2Jbc\n[bold]d[/bold]\te\n"
+    service.run |= {"output": "a\u202eb\u2066c\u2028\x9b2Jd\x1b"}
+    assert modelyard("run", "x").stdout == "abc2Jd\n"
+    written = modelyard("run", "x", "--json").stdout
+    assert json.loads(written)["output"] == service.run["output"]
+    assert all(char.isprintable() or char == "\n" for char in written)
 
 
 def shown(display):

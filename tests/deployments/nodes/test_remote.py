@@ -12,7 +12,7 @@ def spec(endpoint: str) -> NodeSpec:
     return NodeSpec(name="a", kind="openai", description="d", model="m", endpoint=endpoint)
 
 
-@pytest.mark.parametrize("host", ["[", "?", "${HOME}.example", "a|b"])
+@pytest.mark.parametrize("host", ["[", "?", "${HOME}.example", "a|b", "a..b", "ab..cd", "xn--", ".a", "a" * 64])
 def test_a_host_that_cannot_be_is_found_before_the_node_loads(host: str) -> None:
     assert [key for key, _ in endpoint_problems(spec(f"http://{host}"))] == ["endpoint"]
 
