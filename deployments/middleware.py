@@ -30,7 +30,7 @@ log = logging.getLogger("modelyard.gateway")
 
 UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 ANSWERING = frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/audio/transcriptions"})
-_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Exchange:
@@ -112,7 +112,7 @@ class RequestMiddleware:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.match(given) else self._ids.new()
+        request_id = given if _REQUEST_ID.fullmatch(given) else self._ids.new()
         path = scope["path"]
         span = INVALID_SPAN if path in UNTRACED else self._start_span(scope["method"], path, headers)
         exchange = Exchange(request_id, span, self._standalone)

@@ -47,6 +47,13 @@ async def test_an_answer_carries_ids_and_timing() -> None:
     assert answer.headers["server-timing"].startswith("auth;dur=")
 
 
+@pytest.mark.parametrize("given", [b"id\n", b"a b", b"\x1b[2J", b"x" * 129, "\u202e".encode()])
+async def test_an_id_that_is_none_is_not_given_back(given: bytes) -> None:
+    async with client() as http:
+        answer = await http.get("/any", headers={b"x-request-id": given})
+    assert answer.headers["x-request-id"].isalnum() and len(answer.headers["x-request-id"]) == 32
+
+
 async def test_under_serve_the_id_is_left_to_serve() -> None:
     async with client(standalone=False) as http:
         assert "x-request-id" not in (await http.get("/any")).headers

@@ -30,3 +30,11 @@ def test_names_every_variable_that_is_missing_and_no_value(
     assert [problem.key for problem in caught.value.problems] == ["EMPTY", "GONE"]
     assert "the environment that the service starts in" in caught.value.problems[0].message
     assert "s3cret" not in str(caught.value) + caplog.text
+
+
+@pytest.mark.parametrize("name", ["MODELYARD_API_KEY", "MODELYARD_STORE_PASSWORD"])
+def test_no_node_gets_what_the_service_keeps_to_itself(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "s3cret")
+    with pytest.raises(InvalidSpec, match="own secret") as caught:
+        resolve_secrets(f"Bearer ${{{name}}}")
+    assert "s3cret" not in str(caught.value)
