@@ -9,7 +9,7 @@ from typing import Any
 
 from graph.plan import Ref, Value
 from router.planners.fitting import cast, fit
-from router.planners.references import Given, origin, refer
+from router.planners.references import Given, identifies, origin, refer
 from router.planners.toolset import Parameter, Tool
 from router.planners.values import Mention, mentions, runs
 from router.planners.words import stems, told
@@ -61,21 +61,23 @@ def bind(
             spent.add(ref)
     if borrow and clause != whole:
         lacking = Tool(tool.name, parameters=tuple(p for p in tool.required if p.name not in found))
-        said = [*found.values(), *_numbers_taken(lacking, earlier)]
-        found |= {name: value for name, value in literals(lacking, whole, strict=True).items() if value not in said}
+        said, borrowed = list(found.values()), literals(lacking, whole, strict=True)
+        found |= {
+            item.name: value
+            for item in lacking.parameters
+            if (value := borrowed.get(item.name)) is not None and value not in said
+            if not _of_another(item, value, earlier, acts=tool.acts)
+        }
     missing = tuple(item for item in tool.required if item.name not in found)
     return Bound({item.name: found[item.name] for item in tool.parameters if item.name in found}, missing)
 
 
-def _numbers_taken(lacking: Tool, earlier: Sequence[Given]) -> list[Value]:
-    """Return the numbers that earlier tasks have for something else: a weight is no price."""
-    wanted = {word for item in lacking.parameters for word in told(item.name)}
-    return [
-        value
-        for given in earlier
-        for name, value in given.arguments.items()
-        if type(value) in (int, float) and not told(name) & wanted
-    ]
+def _of_another(item: Parameter, value: Value, earlier: Sequence[Given], *, acts: bool) -> bool:
+    """Whether an earlier task has a value for something else: a weight is no price, a name no id of what is changed."""
+    if type(value) not in (int, float) and not (acts and identifies(item)):
+        return False
+    users = [name for given in earlier for name, other in given.arguments.items() if other == value]
+    return bool(users) and not any(told(name) & told(item.name) for name in users)
 
 
 def literals(

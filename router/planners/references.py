@@ -83,9 +83,9 @@ class _Words:
 def _score(item: Parameter, output: Output, source: Tool, words: _Words, age: int) -> float:
     """Say how well an output of an earlier tool, `age` tasks back, fits a parameter; 0 for not at all."""
     score = similar(item, output, source)
-    if told(source.name) & words.done and _alike(item.type, output.type):
-        score = max(score, WORKED_ON)
     named = told(output.names[-1])
+    if told(source.name) & words.done and _alike(item.type, output.type) and not identifies(item):
+        score += WORKED_ON + (0.3 if named & words.done else 0.0)
     it = words.it and age == 0 and len(source.outputs) == 1
     mentioned = it or (bool(named) and named <= words.said)
     only_mentioned = score < MENTIONED and mentioned and item.type in NUMBERS and output.type in NUMBERS

@@ -61,6 +61,22 @@ def test_what_something_was_done_to_is_its_output(text: str, argument: str, sour
     assert bound(text)[1][argument] == Ref("t1", (source,))
 
 
+def test_of_several_outputs_the_one_that_was_made_is_taken() -> None:
+    translate = tool("translate", "Translate a text", "detected_language translated_text", text="string", to="string")
+    check = tool("check_grammar", "Check the grammar of a sentence", "", sentence="string")
+    planner = ZeroShotPlanner(Toolset.of([translate, check]), None)
+    draft = planner.draft("Translate the text 'Hallo' to French, then check the grammar of the translated sentence.")
+    assert draft.tasks[1].arguments == {"sentence": Ref("t1", ("translated_text",))}
+
+
+def test_what_was_done_makes_no_identifier_of_another_field() -> None:
+    create = tool("create_order", "Create an order", "status", item="string")
+    cancel = replace(tool("cancel_order", "Cancel an order", "", order_id="string"), acts=True)
+    planner = ZeroShotPlanner(Toolset.of([replace(create, acts=True), cancel]), None)
+    draft = planner.draft("Create an order of the item 'Tea', then cancel the created order.")
+    assert dict(draft.tasks[1].arguments) == {} and "order_id" in draft.missing[0]
+
+
 def test_a_number_of_one_thing_is_not_borrowed_for_another() -> None:
     distance = _numbers("calculate_distance", "Calculate the distance between two places", "distance",
                         origin="string", destination="string")  # fmt: skip
