@@ -16,6 +16,8 @@ MENTIONED = 0.4
 """Likeness of an output that is named by the words that ask for the tool, whatever the parameter is called."""
 UNSAID = 0.99
 """Most that such an output scores: it does not take the place of a value that the words give."""
+WORKED_ON = 2.0
+"""Likeness of the output of a tool that did what the words say was done: "the translated sentence"."""
 NUMBERS = ("number", "integer")
 _IDENTIFIES = re.compile(
     r"(?:^|_)(?:id|key|code|token|cik|uuid)s?$|Ids?$|(?<=[a-z])(?:Code|Key|Token|Number)$|_?geo_?id", re.IGNORECASE
@@ -23,8 +25,6 @@ _IDENTIFIES = re.compile(
 _IT = re.compile(r"(?i)\b(?:it|this|that|the results?)\b")
 _FIRST = re.compile(r"(?i)\bthe (?:very )?first(?: one)?\W*$")
 """At the end of a clause: "and cancel the first one"."""
-WORKED_ON = 2.0
-"""Likeness of the output of a tool that did what the words say was done: "the translated sentence"."""
 _WORKED_ON = re.compile(
     r"(?i)\b(\w{3,}(?:ed|en))\s+((?:(?!(?:and|or|with|in|on|to|for|from|of|by|using|at)\b)[\w-]+\s*){1,5})"
 )
