@@ -132,10 +132,19 @@ class Composer:
         return ("\n\n" if before else "") + f"### {self._label(task)}\n\n"
 
     def _label(self, id: str) -> str:
+        words = " ".join(self._about(id).split())
+        node = self._plan.task(id).node
+        return f"{node}: {words[:77] + '…' if len(words) > 78 else words}" if words else node
+
+    def _about(self, id: str) -> str:
+        """Say what a task was asked: its prompt, or its own values, or those of the one task that it needs."""
         task = self._plan.task(id)
-        prompt = task.arguments.get("prompt")
-        words = " ".join(prompt.split()) if isinstance(prompt, str) else ""
-        return f"{task.node}: {words[:77] + '…' if len(words) > 78 else words}" if words else task.node
+        if isinstance(prompt := task.arguments.get("prompt"), str):
+            return prompt
+        said = {name: value for name, value in task.arguments.items() if type(value) in (str, int, float)}
+        if said:
+            return ", ".join(map(str, said.values()) if len(said) == 1 else (f"{k} {v}" for k, v in said.items()))
+        return self._about(next(iter(task.needs))) if len(task.needs) == 1 else ""
 
 
 def shown_text(reply: Reply) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graph.compose import Composer
-from graph.plan import Plan, Task
+from graph.plan import Plan, Ref, Task
 from graph.run import Outcome
 from graph.types import Delta, Reply, json_payload, text_payload
 
@@ -104,6 +104,19 @@ async def test_what_is_missing_is_named_at_the_end() -> None:
     text = await page.close()
     assert text == page.text()
     assert text.endswith("Missing from this answer:\n- node-a: ask a: it broke\n- node-c: ask c: no power")
+
+
+async def test_calls_of_one_tool_are_told_apart_by_their_values() -> None:
+    tasks = (
+        Task("a", "find", {"place": "Oslo"}),
+        Task("b", "sunrise", {"latitude": Ref("a", ("lat",))}),
+        Task("c", "route", {"origin": "Rome", "legs": 2}),
+        Task("d", "join", {"one": Ref("a"), "two": Ref("c")}),
+    )
+    page = Page(Plan(tasks, "d", answer=("b", "c", "d")))
+    for id in "abcd":
+        await page.end(id, reply(f"of {id}"))
+    assert page.text() == "### sunrise: Oslo\n\nof b\n\n### route: origin Rome, legs 2\n\nof c\n\n### join\n\nof d"
 
 
 async def test_long_prompts_are_shortened_in_headings() -> None:
