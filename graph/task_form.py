@@ -31,11 +31,10 @@ class TaskForm:
         if self.problems:
             return None
         item = self._item
-        arguments = self._valued("arguments", item.get("arguments") or {})
         task = Task(
             item["id"],
             item["node"],
-            arguments or {},
+            self._arguments(item.get("arguments") or {}),
             when=self._expression("when", item.get("when")),
             map=self._map(item.get("map")),
             repeat=self._repeat(item.get("repeat")),
@@ -56,6 +55,12 @@ class TaskForm:
         except InvalidExpression as error:
             self._wrong(name, error.message)
             return None
+
+    def _arguments(self, data: Any) -> dict[str, Value]:
+        found = self._valued("arguments", data)
+        if isinstance(found, (Ref, Expression)):
+            self._wrong("arguments", f"must be an object, with such a value for each argument; got {brief(data)}")
+        return found if isinstance(found, dict) else {}
 
     def _valued(self, name: str, value: Any) -> Value:
         if deeper_than(MAX_DEPTH, value):

@@ -316,6 +316,12 @@ def test_what_is_wrong_with_a_plan_is_named(data: dict[str, Any], key: str, said
     assert any(problem.key == key and said in problem.message for problem in caught.value.problems), caught.value
 
 
+@pytest.mark.parametrize("whole", [{"$ref": "t0"}, {"$expr": "t0.x"}])
+def test_a_value_in_place_of_all_arguments_is_refused(whole: dict[str, str]) -> None:
+    with pytest.raises(InvalidPlan, match=r"tasks\.0\.arguments: must be an object, with such a value for each"):
+        Plan.from_json({"tasks": [{"id": "t", "node": "n", "arguments": whole}]})
+
+
 def test_every_form_survives_json() -> None:
     data = plan(
         task("t1", {"$expr": "item.x + 'y'"}, map={"over": {"$ref": "request.inputs.list"}, "parallel": 2}),
