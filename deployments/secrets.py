@@ -26,10 +26,14 @@ def resolve_secrets(text: str, *, missing: str = OF_A_NODE) -> str:
         raise InvalidSpec(
             [Problem("environment", name, "is the service's own secret; no node gets it") for name in kept]
         )
-    unset = sorted({name for name in SECRET.findall(text) if not os.environ.get(name)})
-    if unset:
+    if unset := unset_secrets(text):
         raise InvalidSpec([Problem("environment", name, missing) for name in unset])
     return SECRET.sub(_value, text)
+
+
+def unset_secrets(text: str) -> list[str]:
+    """Return the variables that a string refers to and that are not set here."""
+    return sorted({name for name in SECRET.findall(text) if not os.environ.get(name)})
 
 
 def _value(match: re.Match[str]) -> str:

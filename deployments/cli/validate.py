@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from graph.node import Node
     from graph.spec import NodeSpec
 
+WITH_SECRETS = {"api_key", "endpoint", "params"}
+"""Keys of a spec in which `${NAME}` is a secret; elsewhere it is text."""
 NodePaths = Annotated[
     list[Path], typer.Argument(metavar="PATH", help="YAML files, or folders of them.", show_default=False)
 ]
@@ -26,12 +28,17 @@ NodePaths = Annotated[
 def validate(paths: NodePaths, as_json: Json = False) -> None:
     """Check node files without a service; report every problem of every file.
 
-    Prints a table of the nodes when all is well. Exits with 1 if there is any problem.
+    Prints a table of the nodes when all is well. Exits with 1 if there is any problem. A secret that is not set here is
+    told and is no problem: it is the service that needs it.
     """
+    from deployments.secrets import unset_secrets
+
     loaded, problems = check_paths(paths, as_json=as_json)
+    unset = unset_secrets("\n".join(spec.model_dump_json(include=WITH_SECRETS) for spec in loaded.specs))
     if as_json:
         nodes = [describe_spec(spec) | {"source": loaded.sources[spec.name]} for spec in loaded.specs]
-        write_json({"ok": not problems, "problems": [problem_json(p) for p in problems], "nodes": nodes})
+        found = [problem_json(p) for p in problems]
+        write_json({"ok": not problems, "problems": found, "unset_secrets": unset, "nodes": nodes})
     elif problems:
         write_problems(problems)
         if any("no node is called" in problem.message for problem in problems):
@@ -53,6 +60,9 @@ def validate(paths: NodePaths, as_json: Json = False) -> None:
         write_table(out, ("name", "kind", "takes", "edges", "description", "file"), rows)
         if out.is_terminal:
             out.print(styled(f"{len(rows)} node{'s' * (len(rows) != 1)}, no problems", "green"))
+    if unset and not as_json:
+        told = f"not set here, and needed where the service starts: {', '.join(unset)}"
+        console(stderr=True).print(styled(told, "dim"), soft_wrap=True)
     if problems:
         raise typer.Exit(FAILED)
 

@@ -28,6 +28,17 @@ def test_good_files_make_a_table(cli, folder):
     assert lines[1].split()[0] == "law" and "fallback: base" in lines[1] and "a.yaml" in lines[1]
 
 
+def test_secrets_that_are_not_set_here_are_told_and_no_problem(cli, folder, monkeypatch):
+    monkeypatch.setenv("LAW_KEY", "k-1")
+    keyed = GOOD + "api_key: ${LAW_KEY}\nsystem_prompt: Say ${HOW}.\n"
+    set_here = cli("validate", folder(a=keyed))
+    assert (set_here.exit_code, set_here.stderr) == (0, "")
+    monkeypatch.delenv("LAW_KEY")
+    result = cli("validate", folder(a=keyed))
+    assert result.exit_code == 0 and result.stderr == "not set here, and needed where the service starts: LAW_KEY\n"
+    assert json.loads(cli("validate", folder(a=keyed), "--json").stdout)["unset_secrets"] == ["LAW_KEY"]
+
+
 def test_every_problem_of_every_file_is_reported(cli, folder):
     path = folder(
         a="name: law\nkind: opnai\ndescription: d\ncolour: red\nlimits: {total_s: -1}\n",
