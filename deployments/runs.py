@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
 
 from opentelemetry.trace import Span
 
+from deployments.followers import Followers
 from deployments.patience import patiently
 from deployments.replanning import MakePlan, plan_rest, prepared
 from deployments.run_errors import Described, first_error
@@ -67,6 +68,7 @@ class Runs:
         self._accepting = 0
         self._on_end = on_end
         self._ready = ready
+        self.followers = Followers()
         self._works: dict[str, RunWork] = {}
         self._unrecorded: dict[str, Described] = {}
         """Runs that failed here while the store was away: still to be written down."""
@@ -145,9 +147,9 @@ class Runs:
         """Return who started a run, in one small read; raise `RunNotFound`."""
         return await self._journal.caller(id)
 
-    async def list(self, limit: int, caller: str | None = None) -> tuple[RunRecord, ...]:
-        """Return the latest runs: all, or one caller's."""
-        return await self._journal.list(limit, caller)
+    def newest(self, limit: int, caller: str | None = None) -> AsyncIterator[RunRecord]:
+        """Yield the latest runs, newest first: all, or one caller's."""
+        return self._journal.newest(limit, caller)
 
     def events(self, id: str, after: int = 0) -> AsyncGenerator[tuple[int, RunEvent], None]:
         """Yield a run's events with ids above `after`, and then as they come, until `run.finished`."""

@@ -12,7 +12,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from graph.errors import RunNotFound
@@ -26,7 +26,8 @@ from graph.types import Call, Json
 
 DAY_S = 86400.0
 INDEX_KEEP = 10_000
-"""Newest runs that `list` can reach."""
+"""Newest runs that `newest` can reach."""
+READ_AHEAD = 4
 Numbered: TypeAlias = list[tuple[int, RunEvent]]  # events with their ids
 _RUNS, _CALLS, _LEASES, _INDEX = "runs", "run-calls", "run-leases", "run-index"
 
@@ -128,11 +129,10 @@ class RunJournal:
             output = result.output if output is None else output
             known = {outcome.task for outcome in await self._outcomes(id) if outcome.index is None}
             await self._append(_outcomes(id), [o.to_record() for o in result.outcomes if o.task not in known])
-        head, call = await asyncio.gather(self._head(id), self._store.get(_CALLS, id))
         ended = {"status": status, "output": output, "error": dict(error) if error else None}
-        if call is not None:
-            await self._store.put(_CALLS, id, call, ttl_s=self._retention_s)
-        await self._put_head(id, head | ended | {"ended_at": self._clock()}, ttl_s=self._retention_s)
+        head = await self._head(id) | ended | {"ended_at": self._clock()}
+        await self._put_head(id, head, ttl_s=self._retention_s)
+        await self._store.delete(_CALLS, id)  # which may hold megabytes: nobody needs it any more
         async with self._leasing:
             self._held.pop(id, None)
             await self._store.delete(_LEASES, id)
@@ -166,12 +166,14 @@ class RunJournal:
         """Return who started a run, in one read; None is the operator. Raise `RunNotFound`."""
         return (await self._head(id)).get("caller")
 
-    async def list(self, limit: int = 100, caller: str | None = None) -> tuple[RunRecord, ...]:
-        """Return the newest runs, newest first: all, or those that one caller started."""
+    async def newest(self, limit: int = 100, caller: str | None = None) -> AsyncIterator[RunRecord]:
+        """Yield the newest runs, newest first: all, or one caller's. Few are read ahead: each may hold megabytes."""
         index = _INDEX if caller is None else f"{_INDEX}/{caller}"
         ids = [id.decode() for _, id in reversed(await self._store.latest(index, limit=limit))]
-        found = await asyncio.gather(*(self._find(id) for id in ids))
-        return tuple(record for record in found if record is not None)
+        for start in range(0, len(ids), READ_AHEAD):
+            for record in await asyncio.gather(*map(self._find, ids[start : start + READ_AHEAD])):
+                if record is not None:
+                    yield record
 
     async def renew(self) -> frozenset[str]:
         """Extend the leases of the runs held; return the ids of those that were lost to another owner meanwhile."""
@@ -207,7 +209,7 @@ class RunJournal:
             return None
         orphan = await self._orphan(id)
         if orphan is None or orphan.record.status != "running":  # its owner died while it began or ended the run
-            await self._store.delete(_LEASES, id)
+            await asyncio.gather(self._store.delete(_LEASES, id), self._store.delete(_CALLS, id))
             return None
         self._held[id] = mine
         return orphan

@@ -30,6 +30,8 @@ from graph.types import Call
 
 MAX_EVENT = 10**15
 """Ids of events are below this."""
+MAX_LISTED = 8 * 2**20
+"""Bytes of a list of runs; a single one may be larger."""
 routes = APIRouter(tags=["Modelyard"], route_class=JSONRoute)
 
 
@@ -70,10 +72,17 @@ async def start_run(body: RunRequest, request: Request) -> Response:
 
 @routes.get("/v1/runs")
 async def list_runs(request: Request, limit: int = Query(20, ge=1, le=200)) -> Response:
-    """List the latest runs: one's own, and an admin everybody's."""
+    """List the latest runs: one's own, and an admin everybody's. `truncated` says that more would be too large."""
     principal = exchange_of(request).principal
-    records = await gateway_of(request).runs.list(limit, None if principal.is_admin else principal.id)
-    return JSONResponse({"data": [_run(record) for record in records]})
+    shown: list[orjson.Fragment] = []
+    size, truncated = 0, False
+    async for record in gateway_of(request).runs.newest(limit, None if principal.is_admin else principal.id):
+        written = orjson.dumps(_run(record), option=orjson.OPT_NON_STR_KEYS)
+        size += len(written)
+        if truncated := bool(shown) and size > MAX_LISTED:
+            break
+        shown.append(orjson.Fragment(written))
+    return JSONResponse({"data": shown, "truncated": truncated})
 
 
 @routes.get("/v1/runs/{id}")
@@ -97,7 +106,10 @@ async def follow_run(
         raise InvalidRequest(f"{last_event_id!r} is not the id of an event", param="Last-Event-ID")
     runs = gateway_of(request).runs
     _require_own(request, id, await runs.caller(id))
-    return EventStream(_events(runs, id, int(last_event_id) if last_event_id else after))
+    who = exchange_of(request).principal.id
+    runs.followers.check(who)
+    events = _events(runs, id, int(last_event_id) if last_event_id else after)
+    return EventStream(runs.followers.counted(who, events))
 
 
 async def _started(runs: Runs, call: Call, plan: Plan | None, options: RunOptions, exchange: Exchange) -> str:

@@ -185,7 +185,7 @@ async def test_a_wrong_plan_is_not_accepted(store: FlakyStore) -> None:
     process = Process(store, "p")
     with pytest.raises(errors.InvalidPlan):
         await process.start(plan=Plan((Task("t1", "nobody", {}),), "t1"))
-    assert await process.runs.list(10) == ()
+    assert [record async for record in process.runs.newest(10)] == []
 
 
 async def test_an_unknown_run(store: FlakyStore) -> None:
@@ -275,7 +275,7 @@ async def test_one_run_more_than_there_may_be_is_refused(store: FlakyStore) -> N
     refusals = [error for error in started if isinstance(error, errors.Overloaded)]
     assert (len(refusals), refusals[0].message) == (2, "2 runs are in progress here, the most there may be (max_runs)")
     ids = [id for id in started if isinstance(id, str)]
-    assert {record.id for record in await process.runs.list(10)} == set(ids)
+    assert {record.id async for record in process.runs.newest(10)} == set(ids)
     await process.runs.cancel(ids[0])
     await process.runs.cancel(await process.start())
     await process.runs.cancel(ids[1])

@@ -117,8 +117,8 @@ async def test_unknown_runs(journal: RunJournal) -> None:
 async def test_list_is_newest_first(journal: RunJournal) -> None:
     for i in range(5):
         await journal.accept(f"r{i}", CALL)
-    assert [record.id for record in await journal.list(3)] == ["r4", "r3", "r2"]
-    assert len(await journal.list()) == 5
+    assert [record.id async for record in journal.newest(3)] == ["r4", "r3", "r2"]
+    assert len([record async for record in journal.newest()]) == 5
 
 
 async def test_only_an_expired_lease_is_claimed(journal: RunJournal, heir: RunJournal, clock: Clock) -> None:
@@ -172,7 +172,7 @@ async def test_reading_runs_reads_no_attachments(store: StateStore, journal: Run
     reader = RunJournal(_NoCalls(store), "reader")
     assert (await reader.get("r1")).plan == PLAN
     assert await reader.status("r1") == "running"
-    assert [record.id for record in await reader.list()] == ["r1"]
+    assert [record.id async for record in reader.newest()] == ["r1"]
 
 
 class _Unanswering:
@@ -254,7 +254,7 @@ async def test_renewing_while_finishing_loses_nothing(journal: RunJournal) -> No
     assert finished == [True] * 10
     assert lost == frozenset()
     assert journal.held == frozenset()
-    assert {record.status for record in await journal.list()} == {"ok"}
+    assert {record.status async for record in journal.newest()} == {"ok"}
 
 
 async def test_a_run_that_could_not_be_written_whole_is_let_go(
@@ -316,6 +316,14 @@ async def test_events_resume_after_an_id(journal: RunJournal) -> None:
     assert await journal.events("r1", after=3) == []
 
 
+async def test_the_call_of_a_run_is_kept_until_its_end(store: StateStore) -> None:
+    journal = RunJournal(store, "one")
+    await journal.accept("r1", CALL)
+    assert set(await store.scan("run-calls")) == {"r1"}
+    await journal.finish("r1", "ok")
+    assert await store.scan("run-calls") == {}
+
+
 async def test_finished_runs_are_forgotten_after_their_time(store: StateStore) -> None:
     journal = RunJournal(store, "one", retention_s=0.05)
     await journal.accept("done", CALL)
@@ -324,7 +332,7 @@ async def test_finished_runs_are_forgotten_after_their_time(store: StateStore) -
     await asyncio.sleep(0.1)
     with pytest.raises(RunNotFound):
         await journal.get("done")
-    assert [record.id for record in await journal.list()] == ["going"]  # unfinished ones are kept
+    assert [record.id async for record in journal.newest()] == ["going"]  # unfinished ones are kept
     assert await store.scan("run-calls") == {"going": await store.get("run-calls", "going")}
 
 

@@ -294,7 +294,7 @@ async def test_a_client_that_leaves_stops_the_run_of_its_plan(start: Start, stre
     await client.leave()
     assert FakeNode.closed == ["ears", "law"]
     await until(lambda: not service.gateway.runs._works)
-    run = (await service.gateway.runs.list(1))[0]
+    run = await anext(service.gateway.runs.newest(1))
     assert (run.status, (run.error or {})["message"]) == ("failed", "cancelled by the caller")
 
 

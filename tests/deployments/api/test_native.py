@@ -10,6 +10,9 @@ from gateway_service import Service, Start
 from sse_client import LeavingClient, events_of
 from waiting import until
 
+import deployments.api.runs
+import deployments.followers
+
 LAW = spec("law", description="Contracts and leases.", examples=["Is this lease enforceable?"],
            edges={"fallback": ["general"]})  # fmt: skip
 GENERAL = spec("general", description="Anything else.", default=True)
@@ -75,6 +78,39 @@ async def test_a_given_plan_is_run_and_shown(start: Start) -> None:
     assert len(run["trace_id"]) == 32
     assert run["output"] == events[-1]["data"]["output"] == "general: law: one\n\ntwo"
     assert [item["id"] for item in (await service.http.get("/v1/runs")).json()["data"]] == [id]
+
+
+async def test_one_caller_does_not_take_every_place_by_following_runs(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployments.followers, "MOST", 2)
+    service = await start(spec("law", model="hang"))
+    body = {"plan": {"tasks": [{"id": "t", "node": "law", "arguments": {"prompt": "x"}}]}}
+    id = (await service.http.post("/v1/runs", json=body)).json()["id"]
+    path = f"/v1/runs/{id}/events"
+    readers = [LeavingClient(service.app, path, None, method="GET") for _ in range(2)]
+    await until(lambda: all(b"planned" in reader.received for reader in readers))
+    refused = await service.http.get(path)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    for reader in readers:
+        await reader.leave()
+    again = LeavingClient(service.app, path, None, method="GET")
+    await until(lambda: b"planned" in again.received)
+    await again.leave()
+    assert not service.gateway.runs.followers._open
+
+
+async def test_a_list_of_runs_holds_no_more_than_a_few_megabytes(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = await start(spec("law", model="die", limits={"attempts": 1}))
+    monkeypatch.setattr(deployments.api.runs, "MAX_LISTED", 25_000)
+    for _ in range(6):
+        tasks = [{"id": "t", "node": "law", "arguments": {"prompt": "x" * 10_000}}]
+        assert (await service.http.post("/v1/runs", json={"plan": {"tasks": tasks}})).status_code == 202
+    await until(lambda: not service.gateway.runs._works)
+    found = (await service.http.get("/v1/runs")).json()
+    assert (len(found["data"]), found["truncated"]) == (2, True)
+    found = (await service.http.get("/v1/runs?limit=1")).json()
+    assert (len(found["data"]), found["truncated"]) == (1, False)
 
 
 async def test_events_are_resumed_behind_the_last_one_seen(start: Start) -> None:
