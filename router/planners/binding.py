@@ -46,7 +46,7 @@ def bind(
     is left is missing.
     """
     found: dict[str, Value] = literals(tool, clause, values=values)
-    pointing = _POINTING.search(clause) is not None
+    pointing = points_back(clause)
     spent: set[Ref] = set()
     others = [given for given in earlier if pointing or given.tool.name != tool.name]
     for item in tool.parameters:
@@ -70,6 +70,11 @@ def bind(
         }
     missing = tuple(item for item in tool.required if item.name not in found)
     return Bound({item.name: found[item.name] for item in tool.parameters if item.name in found}, missing)
+
+
+def points_back(text: str) -> bool:
+    """Whether a text speaks of something that was said or made before."""
+    return _POINTING.search(text) is not None
 
 
 def _of_another(item: Parameter, value: Value, earlier: Sequence[Given], *, acts: bool) -> bool:

@@ -197,6 +197,11 @@ def without_values(text: str) -> str:
     return " ".join(_QUOTED_ONLY.sub(" ", text).split())
 
 
+def quoted(text: str) -> list[str]:
+    """Return what a text quotes."""
+    return [str(item.value) for item in mentions(text) if item.kind == "quoted"]
+
+
 def without_mentions(text: str) -> str:
     """Return a text without the values in it."""
     for item in reversed(mentions(text)):

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from graph.errors import NoNodeFits
 from graph.plan import Ref, Task, Value
 from router.planners.asking import aligned, choose
-from router.planners.binding import Bound, bind
+from router.planners.binding import Bound, bind, literals, points_back
 from router.planners.completion import complete
 from router.planners.fan_out import MAX_CALLS, Asked, fan_out
 from router.planners.lookups import ENOUGH, MAX_CHAIN, chain_to, is_name, named_otherwise, related
 from router.planners.matching import Matcher, Part
+from router.planners.materials import sources, works_on
 from router.planners.references import Given, identifies, refer
 from router.planners.toolset import Draft, Parameter, Tool, Toolset
+from router.planners.values import quoted
 from router.types import Encoder
 
 MAX_TASKS = MAX_CALLS
@@ -135,6 +137,7 @@ class Drafting:
             self._refuse()
         for call in calls[:MAX_CALLS]:
             before = next((given for given in reversed(self.given) if given.tool.name == tool.name), None)
+            call = self._fetched(tool, call, text)
             bound = self._bound(tool, call, alone=len(calls) == 1)
             depth = 0
             while bound.missing and depth < MAX_CHAIN and (made := self._produce(bound.missing, tool, text, part)):
@@ -174,6 +177,21 @@ class Drafting:
                 ids = [self._put(self.tools.tools[best[1]], text, bound) for bound in best[2]]
                 return [given for given in self.given if given.id in ids]
         return []
+
+    def _fetched(self, tool: Tool, call: Asked, text: str) -> Asked:
+        """Put a tool before that fetches what a call works on, where the text names it and says what that needs."""
+        said = literals(tool, call.text, strict=True, values=call.values)
+        if points_back(call.text) or set(quoted(call.text)) - set(map(str, said.values())):
+            return call  # the text itself is said, or is an earlier answer
+        for item in tool.required:
+            if not works_on(item) or item.name in said or refer(item, call.text, self.given, pointing=False):
+                continue
+            for other, output in sources(item, tool, call.text, self.tools):
+                bound = bind(other, call.text, call.text, [], borrow=False)
+                if not bound.missing:
+                    fetched = Ref(self._put(other, text, bound), output.path)
+                    return Asked(call.text, {**call.values, item.name: fetched})
+        return call
 
     def _has(self, tool: Tool, bound: Bound) -> bool:
         return any(given.tool.name == tool.name and given.arguments == bound.arguments for given in self.given)
