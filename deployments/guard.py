@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias
 
+import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
@@ -50,6 +51,20 @@ class AddressGuard:
                 self.check(_LOOPBACK, host)
             return
         self.check(address, host)
+
+    def check_given(self, url: str) -> None:
+        """Check an address that a caller has an upstream fetch. A name is the upstream's to resolve.
+
+        Raises `NodeRejected`, also for what some would read as another host than others.
+        """
+        try:
+            parts = httpx.URL(url)
+            host = parts.host
+        except (httpx.InvalidURL, UnicodeError):
+            host = ""
+        if not host or parts.userinfo or "\\" in url or not url.isprintable() or " " in url:
+            raise NodeRejected(f"{url[:80]!r} is no plain address of a host")
+        self.check_host(host)
 
     def check(self, address: Address, host: str) -> None:
         """Raise `NodeRejected` unless an address, and every address embedded in it, may be connected to."""

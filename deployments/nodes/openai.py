@@ -10,6 +10,7 @@ import httpx
 import orjson
 from pydantic import Field
 
+from deployments.guard import AddressGuard
 from deployments.nodes.audio import find_audio
 from deployments.nodes.openai_wire import ChatStream, audio_format, chat_messages, read_json, usage, whole_delta
 from deployments.nodes.remote import (
@@ -22,7 +23,7 @@ from deployments.nodes.remote import (
     with_secrets,
 )
 from deployments.upstream import Answer
-from graph.errors import InvalidRequest, StreamBroken
+from graph.errors import InvalidRequest, NodeRejected, StreamBroken
 from graph.node import NodeEnvironment, NodeParams
 from graph.spec import SECRET, NodeSpec
 from graph.types import Call, Delta, Modality, Operation, Payload, json_payload
@@ -63,6 +64,7 @@ class OpenAINode(UpstreamNode):
         self._params = OpenAIParams.model_validate(spec.params)
         self._extra: dict[str, Any] = {}
         self._chat_url = httpx.URL()
+        self._guard = AddressGuard(allow_private=environment.allow_private)
 
     async def load(self) -> None:
         """Open the client. The upstream itself is first asked when a call comes."""
@@ -88,6 +90,7 @@ class OpenAINode(UpstreamNode):
         if call.operation == "transcribe":
             return self._transcribe(call)
         if call.operation == "chat":
+            self._check_addresses(call)
             return self._stream(call) if call.stream else self._chat(call)
         raise InvalidRequest(
             f"node {self._spec.name!r} takes {', '.join(sorted(self.operations))}; got {call.operation!r}",
@@ -110,6 +113,16 @@ class OpenAINode(UpstreamNode):
             for name in sorted(_OWN & set(spec.params.get("extra_body") or ()))
         ]
         return found + secret_problems(spec.params.get("extra_body"), "params.extra_body")
+
+    def _check_addresses(self, call: Call) -> None:
+        """Raise `InvalidRequest` for an attachment that the upstream would fetch from where callers may not look."""
+        for part in call.attachments:
+            if isinstance(part.value, str) and not part.value.startswith("data:"):
+                try:
+                    self._guard.check_given(part.value)
+                except NodeRejected as error:
+                    what = f"{part.modality.value}_url"
+                    raise InvalidRequest(f"{what}: {error.message}", param=what, node=self._spec.name) from None
 
     async def _chat(self, call: Call) -> AsyncIterator[Delta]:
         answer = await self._ask(call, self._chat_url, self._body(call, messages=chat_messages(self._spec, call)))

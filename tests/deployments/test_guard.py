@@ -63,6 +63,18 @@ def test_a_literal_host_is_checked(host: str) -> None:
         AddressGuard().check_host(host)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1/a.png", "https://[::1]/a", "http://0x7f.1/", "http://localhost:9/", "http://169.254.169.254/meta",
+     "http://user@example.com/", "http://example.com\\@127.0.0.1/", "http://example.com/\n", "http:///a", "http://xn--/a",
+     "http://[::ffff:10.0.0.1]/", "https://10.1.2.3/a.png"],
+)  # fmt: skip
+def test_what_callers_have_upstreams_fetch_is_checked(url: str) -> None:
+    with pytest.raises(NodeRejected):
+        AddressGuard().check_given(url)
+    AddressGuard().check_given("https://images.example.com:8443/a%20b.png?x=1#y")
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "models.localhost"])
 def test_localhost_needs_no_resolver(host: str) -> None:
     AddressGuard(allow_private=True).check_host(host)

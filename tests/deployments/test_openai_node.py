@@ -189,6 +189,16 @@ async def test_attachments_become_parts() -> None:
     ]
 
 
+async def test_no_upstream_is_sent_where_its_machine_hands_out_credentials() -> None:
+    for modality in (Modality.IMAGE, Modality.AUDIO):
+        for host in ("169.254.169.254", "[fd00:ec2::254]", "0xa9fea9fe"):
+            call = Call((Message("user", (Payload(modality, f"http://{host}/latest/meta-data"),)),))
+            async with node_on(whole, accepts=["text", "image", "audio"]) as (node, upstream):
+                with pytest.raises(InvalidRequest, match=r"169\.254\.169\.254|fd00"):
+                    await collect(node.run(call), node="gpt")
+                assert upstream.seen == []
+
+
 async def test_tool_calls_and_refusals_of_a_plain_chat() -> None:
     calls = [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]
     message = {"role": "assistant", "content": None, "tool_calls": calls, "refusal": None}
