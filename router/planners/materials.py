@@ -13,6 +13,8 @@ NAMED = 0.5
 _MATERIAL = frozenset({"text", "data", "messag", "content", "input", "sentenc", "passag", "body"})
 _THING = re.compile(r"(?i)\b(?:the|an?|some|latest|current|today'?s|this|these)\s+((?:[\w-]+\s*){1,4})")
 """Words behind an article: what a text speaks of as a thing."""
+_SAYS = re.compile(r"(?i)\b(?:say|says|saying|tell|tells|telling|reads|reading|about)\b")
+"""What comes before words that are themselves the text: "saying the weather in Rome is fine"."""
 
 
 def works_on(item: Parameter) -> bool:
@@ -24,8 +26,10 @@ def sources(item: Parameter, tool: Tool, text: str, tools: Toolset) -> Iterator[
     """Yield tools whose answer a text names as what this tool works on, the best first, with the field that it is.
 
     A tool that changes something is none. For a tool that changes something only those that need a value are, so that
-    a word in passing ("tell her the time is right") fetches nothing.
+    a word in passing ("with a joke") fetches nothing, nor does what it is to say.
     """
+    if tool.acts and _SAYS.search(text):
+        return
     things = {word for match in _THING.finditer(text) for word in stems(match[1])} - told(tool.name) - told(item.name)
     found = []
     for other in tools.tools.values():

@@ -50,7 +50,9 @@ def test_what_is_named_is_fetched_first(
         "Translate the text 'the weather in Oslo' into French.",
         "Encrypt the word 'joke' with the key 'secret'.",
         "Send an SMS to 555-1234 with the message 'the weather in Rome is fine'.",
-        "Send an SMS to 555-1234 that it is time for a joke.",
+        "Send an SMS to 555-1234 with a joke.",
+        "Send an SMS to 555-1234 that the weather in Rome is fine.",
+        "Send an SMS to 555-1234 saying the weather in Rome is fine.",
         "Summarize the weather report of my trip.",
     ],
 )
