@@ -204,6 +204,7 @@ class Metrics:
         """Note what shares newer versions take from now on, and which of them were taken back."""
         for name, canary in now.canaries.items():
             self.share.labels(name).set(canary.share)
+            self.rollbacks.labels(name)  # a series that began at one would show Prometheus no increase
         for name, canary in before.canaries.items():
             status = now.nodes.get(name)
             if status is not None and status.canary is None:

@@ -66,8 +66,7 @@ def test_every_pod_fits_the_restricted_standard(rendered: list[Manifest]) -> Non
             for bound in ("requests", "limits"):
                 assert {"cpu", "memory"} <= container["resources"][bound].keys(), name
             mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
-            claimed = {"data"} if "valkey" in name else set()
-            assert mounted <= {volume["name"] for volume in spec.get("volumes", [])} | claimed, name
+            assert mounted <= {volume["name"] for volume in spec.get("volumes", [])}, name
 
 
 def test_only_the_autoscaler_may_speak_with_kubernetes(rendered: list[Manifest]) -> None:

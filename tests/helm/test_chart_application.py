@@ -69,7 +69,7 @@ def test_what_the_chart_sets_itself_cannot_be_set_twice(helm: Helm) -> None:
     everything = helm.manifests({"telemetry": {"otlpEndpoint": "http://c:4318"}})
     args: dict[str, Any] = serve_config(everything)["applications"][0]["args"]
     secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
-    helpers = (CHART / "templates" / "_helpers.tpl").read_text()
+    helpers = (CHART / "templates" / "_validate.tpl").read_text()
     (refused,) = re.findall(r"\$own := dict (.*?) -\}\}", helpers)
     places = dict(zip(*[iter(re.findall(r'"([^"]+)"', refused))] * 2, strict=True))
     assert {*args, *secret} <= set(places) <= set(Settings.model_fields)

@@ -121,6 +121,27 @@ def test_the_port_of_the_collector_is_open(helm: Helm, url: str, port: int) -> N
     assert [{"port": port, "protocol": "TCP"}] in [rule["ports"] for rule in policy["egress"] if "to" not in rule]
 
 
+def test_an_upgrade_changes_nothing_that_kubernetes_holds_fixed(helm: Helm) -> None:
+    before = helm.manifests({"jaeger": {"enabled": True}})
+    persistent = {"persistence": {"enabled": True, "size": "2Gi"}, "existingSecret": "v"}
+    image = {"image": {"tag": "9"}}
+    after = helm.manifests({"jaeger": {"enabled": True} | image, "redis": {"valkey": persistent | image}})
+    for kind in ("StatefulSet", "Deployment"):
+        fixed = [
+            {
+                key: value
+                for key, value in only(m, kind)["spec"].items()
+                if key not in ("template", "replicas", "strategy")
+            }
+            for m in (before, after)
+        ]
+        assert fixed[0] == fixed[1], kind
+    claim = only(after, "PersistentVolumeClaim")
+    (volume,) = only(after, "StatefulSet")["spec"]["template"]["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"} and problems(claim) == []
+
+
 def test_workers_may_drain_until_their_pod_must_end(helm: Helm) -> None:
     manifests = helm.manifests({"terminationGracePeriodSeconds": 130, "settings": {"drain_s": 120}})
     seconds = {
@@ -161,3 +182,25 @@ def test_each_release_has_its_own_absence(helm: Helm) -> None:
     rules = only(helm.manifests({"metrics": {"prometheusRule": {"enabled": True}}}), "PrometheusRule")["spec"]["groups"]
     (rule,) = (rule for group in rules for rule in group["rules"] if rule["alert"] == "ModelyardGatewayGone")
     assert 'namespace="models", service="trial-modelyard-metrics"' in rule["expr"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"ingress": {"enabled": True, "hosts": ["*.a.example"]}}, ["URL=http://any.a.example", "WARNING: apiKey"]),
+        ({"settings": {"oidc_issuer": "https://l.example", "oidc_audience": "us"}}, ["a token of https://l.example"]),
+        (
+            {
+                "experts": [
+                    {"name": "a", "kind": "openai", "description": "A.", "endpoint": "http://vllm.ai.svc:8000/v1"}
+                ]
+            },
+            ["experts[0].endpoint is inside the cluster", "experts[0].endpoint is at port 8000"],
+        ),
+    ],
+    ids=str,
+)
+def test_the_notes_tell_what_is_so(helm: Helm, values: dict[str, Any], words: list[str]) -> None:
+    notes = helm.template(values, notes=True).partition("NOTES:")[2]
+    assert all(word in notes for word in words), notes
+    assert ("WARNING: apiKey" in notes) is ("settings" not in values)

@@ -65,7 +65,21 @@ ROOM = {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": 1, "memory": 
         ({"httpRoute": {"timeout": "60"}}, ["/httpRoute/timeout"]),
         ({"metrics": {"port": 80}}, ["/metrics/port", "minimum"]),
         ({"metrics": {"port": 8080}}, ["metrics.port (8080) is a port of Ray or HAProxy"]),
-        ({"networkPolicy": {"upstreams": {"cidrs": ["10.0.0.256/8"]}}}, ["/networkPolicy/upstreams/cidrs/0"]),
+        (
+            {"networkPolicy": {"upstreams": {"cidrs": ["10.0.0.256/8"]}}},
+            ["networkPolicy.upstreams.cidrs[0]", "10.0.0.0/8"],
+        ),
+        (
+            {"networkPolicy": {"clients": [{"podSelector": {"matchLabel": {}}}]}},
+            ["/clients/0/podSelector", "matchLabel"],
+        ),
+        ({"commonLabels": {"team": "a b"}}, ["/commonLabels/team"]),
+        ({"extraVolumes": [{"name": "tmp"}]}, ['extraVolumes[0].name: "tmp" is already the chart\'s']),
+        (
+            {"extraVolumeMounts": [{"name": "v", "mountPath": "/v"}]},
+            ['no volume is called "v"; there is experts, home'],
+        ),
+        ({"extraContainers": [{"name": "ray-worker", "image": "i"}]}, ['extraContainers[0].name: "ray-worker"']),
         (
             {"networkPolicy": {"upstreams": {"cidrs": ["169.254.1.0/24"]}}},
             ["nothing of 169.254.1.0/24 is left by networkPolicy.upstreams.except 169.254.0.0/16"],

@@ -104,6 +104,7 @@ spec:
     - maxSkew: 1
       topologyKey: {{ $key }}
       whenUnsatisfiable: ScheduleAnyway
+      matchLabelKeys: [ray.io/cluster]
       labelSelector:
         matchLabels:
           {{- include "modelyard.selectorLabels" $root | nindent 10 }}

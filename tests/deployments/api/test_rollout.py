@@ -76,6 +76,7 @@ async def on_trial(*services: Service) -> None:
 async def test_a_worse_version_is_taken_back_and_nobody_got_its_answers(two: tuple[Service, Service]) -> None:
     await register(two[0], "sorry no")
     await on_trial(*two)
+    assert 'modelyard_rollbacks_total{modelyard_node="law"} 0.0' in (await two[0].http.get("/metrics")).text
     answers = [await two[number % 2].chat("law", f"question {number}") for number in range(24)]
     texts = {answer.json()["choices"][0]["message"]["content"] for answer in answers}
     assert texts == {"yes indeed"}
