@@ -74,7 +74,11 @@ _NUMBER_WORDS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
     "twelve": 12, "twenty": 20, "thirty": 30, "fifty": 50, "hundred": 100,
 }  # fmt: skip
-_WORDED = re.compile(r"(?i)\b(?:" + "|".join(_NUMBER_WORDS) + r")\b")
+_WORDED = re.compile(
+    r"(?i)\b(?<!first )(?<!second )(?<!third )(?<!last )(?<!other )(?<!this )(?<!that )(?<!which )one\b"
+    r"|\b(?:" + "|".join(word for word in _NUMBER_WORDS if word != "one") + r")\b"
+)
+"""Numbers in letters; "the first one" is none."""
 MOST = 400
 """Values of one text that are told apart: each is held against every parameter, and against others."""
 _SCALE = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "k": 1e3}
@@ -129,7 +133,7 @@ def _proper(text: str, raw: str, start: int) -> Mention | None:
     """Leave out the word that only begins a sentence."""
     words = raw.split()
     sentence = start == 0 or re.search(r"[.!?:\n]\s*[\"']?$", text[:start]) is not None
-    while words and words[0].lower().strip(".,'’") in _START and (sentence or words[0] == "I" or len(words) == 1):
+    while words and _begins(words[0]) and (sentence or re.match(r"I\b", words[0]) or len(words) == 1):
         start += len(words[0])
         start += len(text[start:]) - len(text[start:].lstrip())
         words = words[1:]
@@ -140,6 +144,12 @@ def _proper(text: str, raw: str, start: int) -> Mention | None:
     value = text[start:end].rstrip(".,'’ ")
     value = re.sub(r"['’]s$", "", value)
     return _made(text, "proper", value, start, start + len(value)) if value else None
+
+
+def _begins(word: str) -> bool:
+    """Whether a word only begins a sentence: "Find", "I", "I'm", "What's"."""
+    word = word.lower().strip(".,'’")
+    return word in _START or (re.search(r"['’]", word) is not None and re.split(r"['’]", word)[0] in _START)
 
 
 def _extent(text: str, words: list[str]) -> int:

@@ -112,6 +112,25 @@ def test_numbers_in_letters_say_how_many_unless_a_parameter_is_named() -> None:
     assert complete(guests, "A table for two guests", {}, guests.required) == {"guests": 2}
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("I'm in London. Then, I'm flying to Paris", ["London", "Paris"]),
+        ("I\u2019ve been in Rome and I'd go to Oslo", ["Rome", "Oslo"]),
+        ("What's on in Bern, and what's new there?", ["Bern"]),
+        ("Where do I watch It Follows in Rome?", ["It Follows", "Rome"]),
+    ],
+    ids=["I'm", "typographic", "What's", "a title"],
+)
+def test_short_forms_that_begin_a_clause_are_no_names(text: str, wanted: list[str]) -> None:
+    assert [item.value for item in mentions(text)] == wanted
+
+
+def test_the_first_one_is_no_number() -> None:
+    text = "The first one has radius 5, the last one has 7; of the last three years take one."
+    assert [item.value for item in mentions(text) if item.kind == "number"] == [5, 7, 3, 1]
+
+
 def test_exponents_and_kelvin_are_no_numbers_of_their_own() -> None:
     found = mentions("accelerate at 4 m/s^2 at 298K and pay $10k")
     assert [item.value for item in found if item.kind == "number"] == [4, 298, 10000]
