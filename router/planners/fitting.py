@@ -55,6 +55,11 @@ _UNITS: Mapping[str, str] = {
     "people": r"people|size|guest|number|party|seat|person", "person": r"people|size|guest|party",
     "adult": r"adult|guest|people", "guest": r"guest|people|size", "ticket": r"ticket|number|quantity|seat",
     "room": r"room|number", "bedroom": r"bed", "bathroom": r"bath", "bag": r"bag|luggage",
+    "m/s": r"speed|velocity", "km/h": r"speed|velocity", "mph": r"speed|velocity", "m/s^2": r"accel|gravit",
+    "hz": r"freq", "volt": r"volt|potential", "amp": r"current", "ampere": r"current", "ohm": r"resist",
+    "coulomb": r"charge", "newton": r"force", "joule": r"energy|work|heat", "watt": r"power",
+    "tesla": r"field", "farad": r"capacit", "kelvin": r"temp", "celsius": r"temp", "fahrenheit": r"temp",
+    "mole": r"mole|quantity|amount",
 }  # fmt: skip
 
 
@@ -82,8 +87,16 @@ def evidence(item: Parameter, mention: Mention) -> float:
     names = stems(item.name)
     before, after = [stem(word) for word in mention.before], [stem(word) for word in mention.after]
     described = {word for word in stems(item.description) if word not in names}
-    told = 0.12 * len(described & {*before[-4:], *after[:2]})
+    told = 0.12 * len(described & {*before[-4:], *after[:2]}) + _listed_in(item, mention)
     return _near(names, before, after) + _cue(item, mention) + _unit(item, mention) + told
+
+
+def _listed_in(item: Parameter, mention: Mention) -> float:
+    """Score a value that the parameter's description itself names: "one of 'open', 'close' or 'high'"."""
+    value = str(mention.value)
+    if mention.kind not in ("quoted", "proper", "code") or len(value) < 3:
+        return 0.0
+    return 0.5 if re.search(rf"(?i)(?<!\w){re.escape(value)}(?!\w)", item.description) else 0.0
 
 
 def _form(item: Parameter, mention: Mention) -> float:
@@ -154,8 +167,11 @@ def _unit(item: Parameter, mention: Mention) -> float:
     label = item.name
     if mention.unit:
         return 0.8 if re.search(rf"(?i){_UNITS[mention.unit]}", label) else -0.6
-    for word in mention.after[:2]:
-        unit = word if word in _UNITS else word.rstrip("s")
+    for place, word in enumerate(mention.after[:2]):
+        unit = "/".join(mention.after[place : place + 2])  # "m/s" is two words
+        if unit == "m/s" and mention.after[place + 2 : place + 3] == ("2",):
+            unit = "m/s^2"
+        unit = unit if unit in _UNITS else word if word in _UNITS else word.rstrip("s")
         if unit in _UNITS:
             return 0.7 if re.search(rf"(?i){_UNITS[unit]}", label) else -0.4
     return 0.0

@@ -110,7 +110,13 @@ class Matcher:
             more = min(float(one.scores.max()), float(two.scores.max())) - (0.8 + CONTEXT) * float(whole.scores.max())
             if more > max(gain, GAIN if action(right) is None else 0.0):
                 best, gain = (one, two), more
-        return [whole] if best is None else list(best)
+        return [whole] if best is None else [part for half in best for part in self._parted_again(half)]
+
+    def _parted_again(self, half: Part) -> list[Part]:
+        """Part a half once more where it asks for several things itself."""
+        halves = _halves(half.text)
+        texts = [text for pair in halves for text in pair]
+        return self._parted(half, halves, dict(zip(texts, self.score(texts), strict=True))) if texts else [half]
 
 
 def _shared(left: str, right: str) -> list[tuple[str, str]]:

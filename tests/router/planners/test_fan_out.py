@@ -6,6 +6,7 @@ import pytest
 
 from router.planners.completion import complete
 from router.planners.fan_out import fan_out
+from router.planners.fitting import fit
 from router.planners.siblings import siblings
 from router.planners.toolset import Parameter, Tool
 from router.planners.values import mentions
@@ -141,3 +142,43 @@ def test_a_long_passage_is_one_call_and_is_read_in_part() -> None:
     assert [len(call.text) for call in fan_out(AREA, passage)] == [len(passage)]
     asked = tool("solve", equation="string", topic="string")
     assert complete(asked, "(" * 50_000, {}, asked.required) == {}
+
+
+GCD = tool("calculate_gcd", num1="integer", num2="integer")
+FORECAST = tool("forecast", city="string", days="integer")
+WIRE = tool("resistance", length="number", resistivity="!string")
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "wanted"),
+    [
+        (tool("mean", numbers="array"), "The mean of [1, 2] and [4, 5]", [{"numbers": [1, 2]}, {"numbers": [4, 5]}]),
+        (GCD, "The GCD of 3 and 4, 5 and 12", [{"num1": 3, "num2": 4}, {"num1": 5, "num2": 12}]),
+        (GCD, "The GCD of 30 and 40", [{}]),
+        (
+            FORECAST,
+            "Get the forecast for the next 3 days and for the next 7 days in both Oslo and Rome",
+            [{"city": city, "days": days} for days in (3, 7) for city in ("Oslo", "Rome")],
+        ),
+        (
+            WIRE,
+            "The resistance of a wire of length 5 with resistivity of copper and aluminum",
+            [{"length": 5, "resistivity": metal} for metal in ("copper", "aluminum")],
+        ),
+    ],
+    ids=["lists", "siblings in turn", "one pair", "both", "named list"],
+)
+def test_values_of_several_parameters_make_calls(asked: Tool, text: str, wanted: list[dict[str, object]]) -> None:
+    assert [call.values for call in fan_out(asked, text)] == wanted
+
+
+def test_a_speed_is_known_by_its_unit() -> None:
+    item = Parameter("velocity", "number")
+    fast, light = mentions("a body of 10 m/s and 10 kg")
+    assert fit(item, fast, 0, Tool("energy", parameters=(item,))) > fit(item, light, 0, Tool("energy"))
+
+
+def test_a_value_that_a_description_names_is_meant() -> None:
+    field, other = Parameter("field", "string", "one of open, close or high"), Parameter("place", "string")
+    (value,) = mentions("tell me the 'close'")
+    assert fit(field, value, 0, Tool("price")) > fit(other, value, 0, Tool("price"))

@@ -155,6 +155,13 @@ def test_words_for_what_was_made_before_do_not_ask_for_it_again(then: str) -> No
     assert nodes(planner, f"Edit the image to be blue, then {then}.") == ["Image Editing", "Image Segmentation"]
 
 
+def test_three_things_that_one_verb_asks_for_are_three_tasks() -> None:
+    kinds = ("weather", "humidity", "altitude")
+    tools = [tool(f"get_{kind}", f"Get the {kind} of a city", kind, city="string") for kind in kinds]
+    tasks = nodes(ZeroShotPlanner(Toolset.of(tools), None), "Get the weather, humidity and altitude of Oslo.")
+    assert sorted(tasks) == sorted(f"get_{kind}" for kind in kinds)
+
+
 def test_a_value_that_is_named_after_a_verb_is_no_task_of_its_own() -> None:
     tools = [
         tool("add_contact", "Add a contact", "", name="string", email="string", phone="!string"),
