@@ -1,5 +1,3 @@
-# the bullets of other languages are meant
-
 """Pasted passages beside the instructions of a request."""
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from router.planners.asking import aligned, choose
 from router.planners.binding import Bound, bind, literals, points_back
 from router.planners.completion import complete
 from router.planners.fan_out import MAX_CALLS, Asked, fan_out
+from router.planners.fetching import sources, works_on
 from router.planners.lookups import ENOUGH, MAX_CHAIN, chain_to, is_name, named_otherwise, related
 from router.planners.matching import Matcher, Part
-from router.planners.materials import sources, works_on
 from router.planners.references import Given, identifies, refer
 from router.planners.toolset import Draft, Parameter, Tool, Toolset
 from router.planners.values import quoted
