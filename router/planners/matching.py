@@ -28,7 +28,10 @@ _HEAD = re.compile(
     r"(?:what|which|how)?\s*\w+\s+(?:(?:me|us|out|up|is|are|the|a|an|all|both)\s+)*"
 )
 """The verb and what stands between it and what it asks for."""
-_MADE = re.compile(r"(?i)\b\w{3,}(?:ed|ing)\s+(?:[\w-]+\s+){0,1}[\w-]+|\b(?:[\w-]+\s+){1,2}\w{3,}ed\b(?=[.,;!?]|$)")
+_MADE = re.compile(
+    r"(?i)\b\w{3,40}(?:ed|ing)\s+(?:[\w-]{1,40}\s+){0,1}[\w-]{1,40}"
+    r"|(?<![\w-])(?:[\w-]{1,40}\s{1,3}){1,2}\w{3,40}ed\b(?=[.,;!?]|$)"
+)
 """Something that was made before: "the resulting depth image", "the sentiment detected"."""
 _TAIL = re.compile(r"(?i)\s(?:of|for|in|about|on|near|at|from)\s.*$", re.DOTALL)
 GAIN = 0.06

@@ -10,5 +10,9 @@ from helm_tools import Helm, unpack_helm
 
 @pytest.fixture(scope="session")
 def helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    folder = Path(request.config.cache.mkdir("helm")) if request.config.cache else tmp_path_factory.mktemp("helm")
+    folder = (
+        Path(request.config.cache.mkdir("helm"))
+        if getattr(request.config, "cache", None)
+        else tmp_path_factory.mktemp("helm")
+    )
     return Helm(unpack_helm(folder), tmp_path_factory.mktemp("helm-home"))
