@@ -138,11 +138,11 @@ def _choice(item: Parameter, text: str) -> Value | None:
 def _said(item: Parameter, text: str) -> bool | None:
     """Whether a text says yes or no to a switch; None if it does not speak of it."""
     words = re.escape(item.name.replace("_", " "))
-    told = re.search(
+    written = re.search(
         rf"(?i)\b(?:{words}|{re.escape(item.name)})\b\W{{0,3}}(?:is |to |as |= ?|: ?)?(true|false|yes|no)\b", text
     )
-    if told:
-        return told[1].lower() in ("true", "yes")
+    if written:
+        return written[1].lower() in ("true", "yes")
     match = re.search(rf"(?i)(\b(?:no|not|without|exclude|excluding|don'?t)\s+(?:\w+\s+){{0,2}})?\b{words}", text)
     if match:
         return match[1] is None
@@ -164,7 +164,7 @@ def _compound(
         return inner or None
     if item.type == "array":
         written = [mention for mention in known if mention.kind == "list"]
-        near = [m for m in written if set(stems(item.name)) & set(stems(" ".join(m.before[-3:])))]
+        near = [m for m in written if told(item.name) & set(stems(" ".join(m.before[-3:])))]
         if near or written:
             chosen = (near or [m for m in written if m.start not in spent] or written)[0]
             spent.add(chosen.start)
@@ -190,7 +190,7 @@ def _topics(tool: Tool, text: str, found: dict[str, Value]) -> dict[str, Value]:
             continue
         if _POINTING.search(text):
             return {}
-        match = next((m for m in _ABOUT.finditer(text) if not set(stems(m[1])) <= set(stems(tool.name))), None)
+        match = next((m for m in _ABOUT.finditer(text) if not set(stems(m[1])) <= told(tool.name)), None)
         if match:
             return {item.name: match[1].strip()}
     return {}
@@ -198,4 +198,4 @@ def _topics(tool: Tool, text: str, found: dict[str, Value]) -> dict[str, Value]:
 
 def _weak(item: Parameter, value: Value, clause: str) -> bool:
     """Whether a literal stands for the parameter without the clause having said so."""
-    return not isinstance(value, (int, float, bool)) and not set(stems(item.name)) & set(stems(clause))
+    return not isinstance(value, (int, float, bool)) and not told(item.name) & set(stems(clause))

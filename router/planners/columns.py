@@ -11,7 +11,7 @@ from router.planners.phrases import CUES, bare, listed
 from router.planners.siblings import siblings
 from router.planners.toolset import Parameter, Tool
 from router.planners.values import Mention, chosen, mentions, runs
-from router.planners.words import STOP, stem, stems
+from router.planners.words import STOP, stem, stems, told
 
 MEANT = 1.0
 """Fit from which a value is taken for a parameter."""
@@ -177,9 +177,9 @@ def _of_one(tool: Tool, scalars: Sequence[Parameter], run: Sequence[Mention]) ->
     ranked = sorted(required, key=lambda order: -max(fits[order]))
     best = scalars[ranked[0]]
     family = 1 + sum(siblings(best, item) for item in tool.parameters)
-    told = max(evidence(best, m) for m in run)
+    most = max(evidence(best, m) for m in run)
     if family >= len(run) or any(
-        max(evidence(p, m) for m in run) >= told for p in tool.parameters if p.type == "array"
+        max(evidence(p, m) for m in run) >= most for p in tool.parameters if p.type == "array"
     ):
         return None
     clear = len(ranked) > 1 and max(fits[ranked[0]]) - max(fits[ranked[1]]) >= 0.4
@@ -200,11 +200,11 @@ def _plain_runs(tool: Tool, text: str, known: Sequence[Mention]) -> Iterator[lis
     needed = [item for item in texts if item.required]
     if len(needed) != 1 or CONTENT.search(needed[0].name):
         needed = []
-    own = set(stems(tool.name)) | set(stems(tool.description))
+    own = told(tool.name) | told(tool.description)
     spans = [(m.start, m.end) for m in known if m.kind != "proper"]
     for run in listed(text):
         lead = stems(text[: run[0].start])[-2:]
-        named = [item for item in texts if item.name and set(stems(item.name)) <= set(lead)]
+        named = [item for item in texts if item.name and told(item.name) <= set(lead)]
         if len(named or needed) != 1:
             continue
         names = stems((named or needed)[0].name)

@@ -11,7 +11,7 @@ from router.planners.phrases import bare, listed, phrases
 from router.planners.references import identifies
 from router.planners.toolset import Parameter, Tool
 from router.planners.values import mentions
-from router.planners.words import stems
+from router.planners.words import stems, told
 
 LEFT = 0.6
 """Fit from which a value that no parameter took goes to one that is still missing."""
@@ -102,8 +102,8 @@ def _array(item: Parameter, tool: Tool, text: str, taken: list[tuple[int, int]])
 def _phrase(item: Parameter, tool: Tool, text: str, taken: list[tuple[int, int]]) -> str | None:
     """Return the noun phrase that fits a parameter best, by the preposition before it and the words it shares."""
     names = stems(item.name)
-    own = {word for text in (tool.name, tool.description, *(p.name for p in tool.parameters)) for word in stems(text)}
-    described = set(stems(item.description))
+    own = {word for text in (tool.name, tool.description, *(p.name for p in tool.parameters)) for word in told(text)}
+    described = told(item.description)
     best: tuple[float, int, str] | None = None
     for phrase in phrases(text):
         value = bare(phrase.text, names)

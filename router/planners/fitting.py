@@ -9,7 +9,7 @@ from typing import Any
 from graph.plan import Value
 from router.planners.toolset import Parameter, Tool
 from router.planners.values import Mention
-from router.planners.words import stem, stems
+from router.planners.words import stem, stems, told
 
 _FORMS: Mapping[str, re.Pattern[str]] = {
     "date": re.compile(
@@ -74,27 +74,29 @@ TOLD = 0.25
 def fit(item: Parameter, mention: Mention, order: int, tool: Tool) -> float:
     """Return how well a mention fits the parameter at this place; below 1 it does not."""
     score = _form(item, mention)
-    if score <= 0 or (mention.kind in ("proper", "quoted") and set(stems(str(mention.value))) <= set(stems(tool.name))):
+    if score <= 0 or (mention.kind in ("proper", "quoted") and set(stems(str(mention.value))) <= told(tool.name)):
         return 0.0
-    told = evidence(item, mention)
-    if mention.spelt and told < TOLD:
+    said = evidence(item, mention)
+    if mention.spelt and said < TOLD:
         return 0.0  # it only counts things: "two circles"
-    return score + told + (0.15 if item.required else -0.2) - 0.01 * order
+    return score + said + (0.15 if item.required else -0.2) - 0.01 * order
 
 
 def evidence(item: Parameter, mention: Mention) -> float:
     """Return how much the words around a mention speak for the parameter; below 0 where they speak against it."""
     names = stems(item.name)
     before, after = [stem(word) for word in mention.before], [stem(word) for word in mention.after]
-    described = {word for word in stems(item.description) if word not in names}
-    told = 0.12 * len(described & {*before[-4:], *after[:2]}) + _listed_in(item, mention)
-    return _near(names, before, after) + _cue(item, mention) + _unit(item, mention) + told
+    described = {word for word in told(item.description) if word not in names}
+    shared = 0.12 * len(described & {*before[-4:], *after[:2]}) + _listed_in(item, mention)
+    return _near(names, before, after) + _cue(item, mention) + _unit(item, mention) + shared
 
 
 def _listed_in(item: Parameter, mention: Mention) -> float:
     """Score a value that the parameter's description itself names: "one of 'open', 'close' or 'high'"."""
     value = str(mention.value)
     if mention.kind not in ("quoted", "proper", "code") or len(value) < 3:
+        return 0.0
+    if value.lower() not in item.description.lower():  # the pattern below costs a hundred times as much
         return 0.0
     return 0.5 if re.search(rf"(?i)(?<!\w){re.escape(value)}(?!\w)", item.description) else 0.0
 

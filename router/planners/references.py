@@ -122,7 +122,7 @@ _LOOSE = frozenset(
 
 def loose(item: Parameter) -> bool:
     """Whether a parameter's name says nothing of what it holds."""
-    return bool({word.rstrip("0123456789") for word in stems(item.name)} & _LOOSE)
+    return bool({word.rstrip("0123456789") for word in told(item.name)} & _LOOSE)
 
 
 def similar(item: Parameter, output: Output, source: Tool) -> float:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -104,6 +105,12 @@ class Mention:
 
 def mentions(text: str) -> list[Mention]:
     """Find the first `MOST` values of a text, in order; those that overlap count once, the most certain form first."""
+    # a list is copied: it becomes an argument, and what is kept is for every caller
+    return [replace(item, value=[*item.value]) if item.kind == "list" else item for item in _mentions(text)]
+
+
+@lru_cache(maxsize=64)  # one draft asks for the same few texts dozens of times
+def _mentions(text: str) -> tuple[Mention, ...]:
     found = [item for match in islice(_ALL.finditer(text), MOST) if (item := _mention(text, match)) is not None]
     taken = [(item.start, item.end) for item in found]
     found += [
@@ -111,7 +118,7 @@ def mentions(text: str) -> list[Mention]:
         for match in islice(_WORDED.finditer(text), MOST)
         if all(match.end() <= start or match.start() >= end for start, end in taken)
     ]
-    return sorted(found, key=lambda item: item.start)[:MOST]
+    return tuple(sorted(found, key=lambda item: item.start)[:MOST])
 
 
 def _mention(text: str, match: re.Match[str]) -> Mention | None:

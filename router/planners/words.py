@@ -14,6 +14,8 @@ from router.types import Array
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W_]+")
+_LONGEST = 40
+"""Letters of a word that has an ending to cut; what is longer is none, and is not kept."""
 STOP = frozenset(
     """a an the of to in on at by for from with and or is are be it its this that these those as into i me my you
     your please can could would want need then also finally after following which what who using use used based given
@@ -29,7 +31,11 @@ def spoken(name: str) -> str:
 
 def stem(word: str) -> str:
     """Cut the commonest endings of English; crude, and the same on both sides of a comparison."""
-    word = word.lower()
+    return _stem(word.lower()) if len(word) <= _LONGEST else word.lower()
+
+
+@lru_cache(maxsize=20_000)
+def _stem(word: str) -> str:
     for ending, short in (
         ("ies", "y"),
         ("ations", "at"),

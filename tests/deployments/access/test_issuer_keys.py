@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 
@@ -61,10 +61,14 @@ async def test_a_flood_of_invented_keys_at_a_slow_issuer_holds_nobody_up(issuer:
     assert len(issuer.asked) == asked + 1
 
 
-def _page(request: BaseHTTPRequestHandler) -> None:
-    request.send_response(200)
-    request.end_headers()
-    request.wfile.write(b"<html>log in</html>")
+def _answer(body: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
+    def send(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        with suppress(OSError):
+            request.wfile.write(body)
+
+    return send
 
 
 def _elsewhere(request: BaseHTTPRequestHandler) -> None:
@@ -73,27 +77,17 @@ def _elsewhere(request: BaseHTTPRequestHandler) -> None:
     request.end_headers()
 
 
-def _endless(request: BaseHTTPRequestHandler) -> None:
-    request.send_response(200)
-    request.end_headers()
-    with suppress(OSError):
-        for _ in range(50 * 16):
-            request.wfile.write(b" " * 2**16)
-
-
-def _hollow(request: BaseHTTPRequestHandler) -> None:
-    request.send_response(200)
-    request.end_headers()
-    request.wfile.write(b'{"keys": ["x", {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}, {"kty": 7}]}')
-
-
-def _deep(request: BaseHTTPRequestHandler) -> None:
-    request.send_response(200)
-    request.end_headers()
-    request.wfile.write(b"[" * 2**18)
-
-
-@pytest.mark.parametrize("answer", [_page, _elsewhere, _endless, _hollow, _deep])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _elsewhere,
+        _answer(b"<html>log in</html>"),
+        _answer(b" " * 50 * 2**20),
+        _answer(b'{"keys": ["x", {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}, {"kty": 7}]}'),
+        _answer(b"[" * 2**18),
+    ],
+    ids=["elsewhere", "page", "endless", "hollow", "deep"],
+)
 async def test_what_is_no_set_of_keys_is_as_no_answer(issuer: Issuer, answer: object) -> None:
     issuer.raw = answer  # type: ignore[assignment]
     verify = verifier(issuer)

@@ -182,3 +182,8 @@ def test_a_value_that_a_description_names_is_meant() -> None:
     field, other = Parameter("field", "string", "one of open, close or high"), Parameter("place", "string")
     (value,) = mentions("tell me the 'close'")
     assert fit(field, value, 0, Tool("price")) > fit(other, value, 0, Tool("price"))
+
+
+def test_a_list_that_one_caller_changes_is_whole_for_the_next() -> None:
+    mentions("add [1, 2]")[0].value.append(3)
+    assert mentions("add [1, 2]")[0].value == [1, 2]
