@@ -144,9 +144,9 @@ async def _called(calls: Sequence[tuple[str, Mapping[str, Any]]]) -> AsyncIterat
         function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
         call = {"index": index, "id": f"call_{uuid4().hex[:24]}", "type": "function", "function": function}
         yield Delta(tool_calls=(call,), node=NAME, model=NAME)
-    yield Delta(finish_reason="tool_calls", usage=Usage(estimated=True), node=NAME, model=NAME)
+    yield Delta(finish_reason="tool_calls", usage=Usage(), node=NAME, model=NAME)
 
 
 async def _said(text: str) -> AsyncIterator[Delta]:
     yield Delta(text=text, node=NAME, model=NAME)
-    yield Delta(finish_reason="stop", usage=Usage(estimated=True), node=NAME, model=NAME)
+    yield Delta(finish_reason="stop", usage=Usage(), node=NAME, model=NAME)

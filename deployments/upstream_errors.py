@@ -70,14 +70,18 @@ TABLE: Final[Mapping[type[Exception], tuple[type[NodeFailed], str]]] = {
 }
 
 _CONTEXT = re.compile(
-    r"context[_ ](length|window|size)|maximum context|too many (input )?tokens|(prompt|input) is too long"
-    r"|reduce the length of the messages|max(imum)?[_ ]model[_ ]len|exceeds the maximum number of (input )?tokens"
-    r"|tokens?_limit_(reached|exceeded)",
+    r"context[_ ](length|window|size|limit)|maximum context|too many (input )?tokens|(prompt|input|request) (is )?too l"
+    r"|reduce (the length of the messages|your message size)|max(imum)?[_ ]model[_ ]len|maximum prompt length"
+    r"|exceeds the maximum number of (input )?tokens|tokens?[_ ]limit[_ ](reached|exceeded)|exceeded model token limit"
+    r"|range of input length|max_(seq_len|num_tokens|input_length)\b|input tokens \d+ cannot exceed"
+    r"|`inputs` (tokens|must have less than \d+ tokens)",
     re.IGNORECASE,
 )
+"""How servers and vendors say that a request is longer than their model's context."""
 _POLICY = re.compile(
-    r"content[_ ](policy|filter|management|moderation)|usage polic|responsible ?ai|safety (system|filter|setting)"
-    r"|flagged (by (our )?moderation|as potentially)|prohibited[_ ]content"
+    r"content[_ ](policy|filter|management|moderation)|usage (polic|guideline)|responsible ?ai"
+    r"|safety (system|filter|setting)|prohibited[_ ]content|data_inspection_failed|inappropriate content"
+    r"|content exists risk|guardrail|flagged (by (our )?moderation|as potentially|for )|requires moderation"
     r"|blocked (by|due to|for) (our )?(safety|policy|moderation)",
     re.IGNORECASE,
 )
@@ -144,8 +148,10 @@ def parse_error(body: bytes) -> Mapping[str, Any]:
         return {"message": body.decode("utf-8", "replace")} if not body.lstrip().startswith(b"<") else {}
     if not isinstance(data, dict):
         return {"message": str(data)}
-    for key in ("error", "detail", "message"):
+    for key in ("error", "errors", "detail", "message"):
         found = data.get(key)
+        if key == "errors" and isinstance(found, list):
+            found = next(iter(found), None)
         if isinstance(found, dict):
             return found
         if found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from graph.errors import StreamBroken
+from graph.errors import ContentRefused, StreamBroken
 from graph.node import closing_stream
 from graph.types import Delta, FinishReason, Modality, NodeName, Payload, Reply, Usage
 
@@ -71,6 +71,18 @@ class Gathered:
         new = fragment.get("function") or {}
         call["function"]["name"] = call["function"]["name"] or new.get("name") or ""
         call["function"]["arguments"] += new.get("arguments") or ""
+
+    def unfiltered(self) -> Reply:
+        """Return what was collected, for whom a part of an answer is none.
+
+        Raises `ContentRefused` if a content filter ended it.
+        """
+        reply = self.reply()
+        if reply.finish_reason == "content_filter":
+            refusal = ContentRefused(f"node {self.node!r}: its content filter ended the answer", node=self.node)
+            refusal.attempts = self.attempts
+            raise refusal
+        return reply
 
     def reply(self) -> Reply:
         """Return what was collected; raise `StreamBroken` if no finish reason came."""

@@ -210,7 +210,7 @@ class TaskRun:
                     await self._forward(delta, index)
         except TimeoutError:
             raise DeadlineExceeded("run", round(left, 3), node=task.node) from None
-        return gathered.reply()
+        return gathered.unfiltered()
 
     async def _forward(self, delta: Delta, index: int | None) -> None:
         if delta.text or delta.reset:

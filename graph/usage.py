@@ -31,6 +31,7 @@ class Usage:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
+            **({"estimated": True} if self.estimated else {}),
         }
 
     def to_record(self) -> dict[str, Any]:

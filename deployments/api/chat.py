@@ -22,7 +22,7 @@ from graph import telemetry as otel
 from graph.collect import Gathered, collect
 from graph.errors import ModelyardError, StreamBroken
 from graph.node import closing_stream
-from graph.types import Delta
+from graph.types import Call, Delta
 
 routes = APIRouter(tags=["OpenAI"])
 _SCHEMA: dict[str, Any] = {
@@ -42,18 +42,18 @@ async def chat_completions(request: Request) -> Response:
     answer = await gateway.orchestrator.answer(call, chat.model, exchange.span)
     if chat.stream:
         include_usage = chat.stream_options is not None and chat.stream_options.include_usage
-        return await _streamed(answer, chat.model, request, include_usage)
-    return await _whole(answer, chat.model, request)
+        return await _streamed(answer, chat.model, request, ChunkWriter(call, include_usage=include_usage))
+    return await _whole(answer, call, chat.model, request)
 
 
-async def _whole(answer: Answer, model: str, request: Request) -> Response:
+async def _whole(answer: Answer, call: Call, model: str, request: Request) -> Response:
     async with while_client_stays(request.scope, request.receive):
         reply = await collect(answer.deltas, node=model)
     describe(exchange_of(request), answer, reply.node, reply.escalated)
-    return JSONResponse(completion(reply))
+    return JSONResponse(completion(reply, call))
 
 
-async def _streamed(answer: Answer, model: str, request: Request, include_usage: bool) -> Response:
+async def _streamed(answer: Answer, model: str, request: Request, writer: ChunkWriter) -> Response:
     # The first delta is awaited before anything is sent, so that an early failure is an answer with its own status
     # and the headers name the node that really answers.
     deltas = aiter(answer.deltas)
@@ -61,7 +61,7 @@ async def _streamed(answer: Answer, model: str, request: Request, include_usage:
         first = await anext(deltas, None)
     exchange = exchange_of(request)
     describe(exchange, answer, (first.node if first else None) or model, first.escalated if first else ())
-    return EventStream(_chunks(first, deltas, ChunkWriter(include_usage=include_usage), exchange))
+    return EventStream(_chunks(first, deltas, writer, exchange))
 
 
 async def _chunks(

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from graph.types import Delta, Reply, Usage
+from deployments.invoke.charge import estimated
+from graph.types import Call, Delta, Reply, Usage
 
 DONE = b"data: [DONE]\n\n"
 
@@ -18,8 +19,8 @@ def event(data: Any) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
-def completion(reply: Reply) -> dict[str, Any]:
-    """Return a `chat.completion` object."""
+def completion(reply: Reply, call: Call) -> dict[str, Any]:
+    """Return a `chat.completion` object that answers a call."""
     message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": reply.refusal or None}
     if reply.tool_calls:
         message["tool_calls"] = list(reply.tool_calls)
@@ -31,14 +32,16 @@ def completion(reply: Reply) -> dict[str, Any]:
         "created": int(time.time()),
         "model": reply.model,
         "choices": [choice],
-        "usage": (reply.usage or Usage(estimated=True)).to_json(),
+        "usage": (reply.usage or estimated(call, len(reply.text))).to_json(),
     }
 
 
 class ChunkWriter:
     """Turns the deltas of one answer into `chat.completion.chunk` events."""
 
-    def __init__(self, *, include_usage: bool) -> None:
+    def __init__(self, call: Call, *, include_usage: bool) -> None:
+        self._call = call
+        self._characters = 0
         self._id = _new_id()
         self._created = int(time.time())
         self._include_usage = include_usage
@@ -52,6 +55,7 @@ class ChunkWriter:
         text = delta.text or (delta.payload.text if delta.payload is not None else "")
         if text:
             content["content"] = text
+            self._characters += len(text)
         if delta.refusal:
             content["refusal"] = delta.refusal
         if delta.tool_calls:
@@ -66,7 +70,8 @@ class ChunkWriter:
 
     def usage(self, usage: Usage | None) -> bytes:
         """Return the last chunk, which has the usage and no choice."""
-        return event(self._frame([], (usage or Usage(estimated=True)).to_json())) if self._include_usage else b""
+        told = usage or estimated(self._call, self._characters)
+        return event(self._frame([], told.to_json())) if self._include_usage else b""
 
     def _chunk(self, content: dict[str, Any], finish_reason: str | None, logprobs: Any) -> bytes:
         self._begun = True

@@ -48,7 +48,7 @@ async def _counted(
         raise
     finally:
         if owed:
-            usage = usage or _estimated(call, characters)
+            usage = usage or estimated(call, characters)
             charge(usage.prompt_tokens + usage.completion_tokens, cost_of(usage, spec))
         await close_stream(stream)
 
@@ -63,6 +63,7 @@ def _length(delta: Delta) -> int:
     return len(delta.text) + sum(len(str(part)) for part in delta.tool_calls)
 
 
-def _estimated(call: Call, characters: int) -> Usage:
+def estimated(call: Call, characters: int) -> Usage:
+    """Return roughly what a call took whose model did not say it, having answered with so many characters."""
     asked = sum(len(message.text) for message in call.messages)
     return Usage(-(-asked // CHARACTERS), -(-characters // CHARACTERS), estimated=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Final, Literal
 
@@ -31,7 +32,7 @@ from graph.types import Call, Delta, Modality, Operation, Payload, json_payload
 _OWN: Final = frozenset({"model", "messages", "input", "stream", "stream_options"})
 """Fields that this kind writes itself."""
 _TAIL_S: Final = 1.0
-"""How long an answer that is complete waits for its usage, or for the end of the stream."""
+"""How long an answer that is complete waits for its usage, at most."""
 
 
 class OpenAIParams(NodeParams):
@@ -139,7 +140,8 @@ class OpenAINode(UpstreamNode):
                 yield whole_delta(data, self._spec.name)
                 return
             stream = ChatStream(self._spec.name, self._opened().hidden)
-            while not stream.done and (piece := await _next_piece(answer, stream)):
+            tail = _Tail(min(_TAIL_S, self._spec.limits.idle_s / 2))
+            while not stream.done and (piece := await tail.piece(answer, stream)):
                 for delta in stream.feed(piece):
                     yield delta
             for delta in stream.end():
@@ -209,15 +211,27 @@ class OpenAINode(UpstreamNode):
         return httpx.URL(f"{self._base}{path}")
 
 
-async def _next_piece(answer: Answer, stream: ChatStream) -> bytes:
-    """Return the next piece; nothing at the end, which a complete answer does not wait long for."""
-    if not stream.finished:
-        return await answer.piece()
-    try:
-        async with asyncio.timeout(_TAIL_S):
+class _Tail:
+    """Reads a stream; an answer that is complete waits little for its usage, and hardly for the end after that.
+
+    All in all it waits for less than the idle limit, which would make a failure of it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends: float | None = None
+
+    async def piece(self, answer: Answer, stream: ChatStream) -> bytes:
+        """Return the next piece; nothing at the end."""
+        if not stream.finished:
             return await answer.piece()
-    except (TimeoutError, StreamBroken):
-        return b""
+        now = time.monotonic()
+        self._ends = self._ends or now + self._seconds
+        try:
+            async with asyncio.timeout(min(self._ends - now, self._seconds / 10 if stream.counted else self._seconds)):
+                return await answer.piece()
+        except (TimeoutError, StreamBroken):
+            return b""
 
 
 async def _drain(answer: Answer) -> None:

@@ -25,6 +25,7 @@ _REASONS: Final[Mapping[str, FinishReason]] = {
     "content_filter": "content_filter",
 }
 """Finish reasons of OpenAI and of servers that name them otherwise; any other is a stop."""
+_CUT: Final = "the upstream cut its answer"
 AUDIO_FORMATS: Final = {
     "audio/wav": "wav",
     "audio/x-wav": "wav",
@@ -126,14 +127,16 @@ def whole_delta(data: Mapping[str, Any], node: str) -> Delta:
         choice = data["choices"][0]
         message = choice["message"]
         calls = [{"index": index, **call} for index, call in enumerate(message.get("tool_calls") or ())]
+        if not all(_is_call(call) and call["function"]["name"] for call in calls):
+            raise TypeError("tool_calls")
         return Delta(
             text=_text(message.get("content")),
             tool_calls=tuple(calls),
             refusal=_text(message.get("refusal")),
-            logprobs=choice.get("logprobs"),
+            logprobs=_logprobs(choice.get("logprobs")),
             usage=usage(data.get("usage")),
             finish_reason=_finish(choice.get("finish_reason"), bool(calls)),
-            model=data.get("model"),
+            model=_name(data.get("model")),
         )
     except (KeyError, IndexError, TypeError, AttributeError):
         raise StreamBroken(f"node {node!r}: the upstream's answer is not a chat completion", node=node) from None
@@ -144,11 +147,26 @@ def usage(data: Any) -> Usage | None:
     if not isinstance(data, dict):
         return None
     prompt, completion = data.get("prompt_tokens") or 0, data.get("completion_tokens") or 0
-    return Usage(prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None
+    return Usage(prompt, completion) if all(isinstance(n, int) and n >= 0 for n in (prompt, completion)) else None
 
 
 def _finish(reason: Any, called: bool) -> FinishReason:
     return _REASONS.get(str(reason), "tool_calls" if called and reason is None else "stop")
+
+
+def _is_call(call: Mapping[str, Any]) -> bool:
+    """Say whether this is a tool call, or a piece of one."""
+    function = call.get("function") or {}
+    texts = (call.get("id"), function.get("name"), function.get("arguments"))
+    return isinstance(call.get("index", 0), int) and all(text is None or isinstance(text, str) for text in texts)
+
+
+def _logprobs(data: Any) -> dict[str, Any] | None:
+    return data if isinstance(data, dict) and isinstance(data.get("content") or [], list) else None
+
+
+def _name(model: Any) -> str | None:
+    return model if isinstance(model, str) else None
 
 
 def _text(content: Any) -> str:
@@ -181,7 +199,12 @@ class ChatStream:
     @property
     def finished(self) -> bool:
         """Whether the answer is complete; only its usage may be missing."""
-        return self._reason is not None or self.done
+        return self._reason is not None
+
+    @property
+    def counted(self) -> bool:
+        """Whether its usage is there, too."""
+        return self._usage is not None
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes. Raises `StreamBroken` for what is not a chunk, or what an error event means."""
@@ -192,12 +215,12 @@ class ChatStream:
 
     def end(self) -> list[Delta]:
         """Take what was left when the upstream closed the connection."""
-        return [] if self.finished else self._deltas(self._parser.end())
+        return [] if self.done else self._deltas(self._parser.end())
 
     def last(self) -> Delta:
         """Return the delta that ends the answer. Raises `StreamBroken` if the stream was cut before."""
-        if not self.finished:
-            raise self._broken("the upstream cut its answer")
+        if not self.finished:  # `[DONE]` alone proves nothing: proxies say it after an answer that was cut for them
+            raise self._broken("the upstream ended its answer without a finish_reason" if self.done else _CUT)
         return Delta(usage=self._usage, finish_reason=_finish(self._reason, self._called), model=self._model)
 
     def _deltas(self, events: Sequence[ServerSentEvent]) -> list[Delta]:
@@ -224,14 +247,17 @@ class ChatStream:
             if chunk.get("error"):
                 raise _reported(chunk["error"], self._node, self._hidden, began=self._began)
             self._usage = usage(chunk.get("usage")) or self._usage
-            self._model = chunk.get("model") or self._model
+            self._model = _name(chunk.get("model")) or self._model
             choices = chunk["choices"]
             if not choices or choices[0].get("index"):
                 return None
             choice = choices[0]
             # Checked before it is believed: a chunk that is garbled must not end the answer.
-            delta = self._step(choice.get("delta") or {}, choice.get("logprobs"))
-            self._reason = choice.get("finish_reason") or self._reason
+            delta = self._step(choice.get("delta") or {}, _logprobs(choice.get("logprobs")))
+            reason = choice.get("finish_reason")
+            if reason is not None and not isinstance(reason, str):
+                raise TypeError("finish_reason")
+            self._reason = reason or self._reason
             return delta
         except (orjson.JSONDecodeError, AttributeError, KeyError, IndexError, TypeError):
             raise self._broken("the upstream sent a chunk that is not one of a chat completion") from None
@@ -241,13 +267,13 @@ class ChatStream:
         if not (text or refusal or calls or logprobs):
             return None  # the role, an empty text, or the end: nothing to pass on
         self._called = self._called or bool(calls)
-        if not all(isinstance(call, dict) for call in calls or ()):
+        if not all(_is_call(call) for call in calls or ()):
             raise TypeError("tool_calls")
         return Delta(
             text=_text(text),
             tool_calls=tuple(calls or ()),
             refusal=_text(refusal),
-            logprobs=logprobs if isinstance(logprobs, dict) else None,
+            logprobs=logprobs,
             model=self._model,
         )
 

@@ -290,15 +290,33 @@ async def test_a_server_that_forgets_to_hang_up_does_not_hold_a_finished_answer(
         await gone.wait()
 
 
+async def test_a_complete_answer_waits_for_its_usage_within_the_idle_limit() -> None:
+    """The node's limits count every wait between two deltas, and a complete answer must not fail by them."""
+
+    async def handler(_: Seen, wire: Wire) -> None:
+        await wire.stream()
+        await wire.event(step("a", "stop"))
+        await asyncio.sleep(0.05)
+        await wire.chunk(b"data: " + orjson.dumps(USAGE) + b"\n")  # and no blank line that would end the event
+        await wire.hung_up()
+
+    async with node_on(handler, limits={"idle_s": 0.3}) as (node, _):
+        deltas = aiter(node.run(STREAMED))
+        assert (await anext(deltas)).text == "a"
+        async with asyncio.timeout(0.3):
+            assert (await anext(deltas)).usage == Usage(5, 3)
+
+
 @pytest.mark.parametrize("tail", [["{broken"], [{"error": {"message": "late"}}]])
 async def test_what_follows_a_finished_answer_cannot_spoil_it(tail: list[Any]) -> None:
     deltas, _ = await ask(streaming(step("a", "stop"), *tail, ending=False), STREAMED)
     assert deltas[-1].finish_reason == "stop"
 
 
+@pytest.mark.parametrize("tail", [[], [USAGE], ["[DONE]"], [USAGE, "[DONE]"]])
 @pytest.mark.parametrize("ending", [True, False])
-async def test_a_stream_cut_midway_is_broken(ending: bool) -> None:
-    error = await failure(streaming(step("a"), step("b"), ending=ending), STREAMED)
+async def test_a_stream_cut_midway_is_broken(ending: bool, tail: list[Any]) -> None:
+    error = await failure(streaming(step("a"), step("b"), *tail, ending=ending), STREAMED)
     assert type(error) is StreamBroken
 
 
@@ -315,7 +333,8 @@ async def test_a_stream_reset_midway_is_broken() -> None:
 @pytest.mark.parametrize(
     "garbage",
     ["{broken", "[]", "5", "null", '"x"', "{}", {"choices": 5}, {"choices": [5]}, step(content={"a": 1}),  # type: ignore[arg-type]
-     {"choices": [{"delta": 5}]}, step(tool_calls=["x"]), step(tool_calls=5), step(content=7)],  # type: ignore[arg-type]
+     {"choices": [{"delta": 5}]}, step(tool_calls=["x"]), step(tool_calls=5), step(content=7),  # type: ignore[arg-type]
+     step("x", finish=5), step(tool_calls=[{"function": {"arguments": {}}}]), step(tool_calls=[{"index": "x"}])],  # type: ignore[arg-type]
 )  # fmt: skip
 async def test_a_malformed_chunk_breaks_the_stream_and_is_not_passed_on(garbage: Any) -> None:
     async def handler(_: Seen, wire: Wire) -> None:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from graph.collect import collect
-from graph.errors import StreamBroken
+from graph.collect import Gathered, collect
+from graph.errors import ContentRefused, StreamBroken
 from graph.types import Delta, Usage, json_payload
 
 
@@ -63,6 +63,15 @@ async def test_payload_refusal_and_logprobs() -> None:
         node="n",
     )
     assert (reply.refusal, reply.logprobs, reply.payload.value) == ("I won't", {"content": [1, 2]}, {"a": 1})
+
+
+def test_what_a_content_filter_ended_is_nothing_to_go_on_with() -> None:
+    gathered = Gathered("n")
+    for delta in (Delta("half"), Delta(finish_reason="content_filter", attempt=2)):
+        gathered.add(delta)
+    with pytest.raises(ContentRefused) as caught:
+        gathered.unfiltered()
+    assert (caught.value.node, caught.value.attempts) == ("n", 2)
 
 
 async def test_a_cut_stream_is_never_a_success() -> None:

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deployments.api.chat_request import ChatRequest
-from deployments.api.chat_wire import ChunkWriter
+from deployments.api.chat_wire import ChunkWriter, completion
 from graph.errors import InvalidRequest
-from graph.types import Delta
+from graph.types import Call, Delta, Message, Reply, Usage, text_payload
 
+HELLO = Call((Message("user", "Hello"),))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
@@ -98,7 +99,7 @@ def chunks(writer: ChunkWriter, delta: Delta) -> list[dict[str, Any]]:
 
 
 def test_the_finish_stands_alone() -> None:
-    first, last = chunks(ChunkWriter(include_usage=False), Delta(text="all", finish_reason="stop", node="n"))
+    first, last = chunks(ChunkWriter(HELLO, include_usage=False), Delta(text="all", finish_reason="stop", node="n"))
     assert first["choices"][0] == {
         "index": 0, "delta": {"role": "assistant", "content": "all", "refusal": None}, "finish_reason": None,
         "logprobs": None,
@@ -107,12 +108,21 @@ def test_the_finish_stands_alone() -> None:
 
 
 def test_a_delta_that_says_nothing_is_no_chunk_once_the_role_is_out() -> None:
-    writer = ChunkWriter(include_usage=False)
+    writer = ChunkWriter(HELLO, include_usage=False)
     assert len(chunks(writer, Delta())) == 1
     assert chunks(writer, Delta()) == []
     fragment = {"index": 0, "function": {"arguments": "{"}}
     assert chunks(writer, Delta(tool_calls=(fragment,)))[0]["choices"][0]["delta"] == {"tool_calls": [fragment]}
     assert chunks(writer, Delta(refusal="no"))[0]["choices"][0]["delta"] == {"refusal": "no"}
+
+
+def test_tokens_that_no_node_counted_are_told_as_an_estimate() -> None:
+    writer = ChunkWriter(HELLO, include_usage=True)
+    writer.write(Delta(text="x" * 9))
+    told = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5, "estimated": True}
+    assert orjson.loads(writer.usage(None).removeprefix(b"data: "))["usage"] == told
+    assert completion(Reply(text_payload("x" * 9), None, "stop", "n", "m"), HELLO)["usage"] == told
+    assert "estimated" not in completion(Reply(text_payload("x"), Usage(2, 3), "stop", "n", "m"), HELLO)["usage"]
 
 
 @pytest.mark.parametrize(
