@@ -1,6 +1,6 @@
 """Planners beside description retrieval and the nearest plan, on public sets, in one run.
 
-`python -m benchmarks.planning --data DIR [--rows N] [--artifact DIR] [--sets nestful,ultratool,taskbench,bfcl]`
+`python -m benchmarks.planning --data DIR [--rows N] [--artifact DIR] [--sets nestful,ultratool,…,bfcl,irrelevance]`
 
 DIR holds the folders `planning` (nestful, ultratool, taskbench) and `function_calling/bfcl`. Every figure is of the
 first `--rows` rows of a set in a shuffled order that never changes. UltraTool is parted once more: the first 400 rows
@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.planning_sets import SEED, bfcl, nestful, taskbench, ultratool
+from benchmarks.planning_sets import SEED, bfcl, irrelevance, nestful, taskbench, ultratool
 from deployments.models import resolve_model
 from deployments.settings import Settings
 from graph.plan import Task
 from router.encoders import load_encoder
 from router.evaluation.plan_report import plan_rows, report, shape
+from router.function_calls import FunctionPlanner
 from router.planner_artifact import load_planner
 from router.planners.matching import described_as
 from router.planners.toolset import Draft, Toolset
@@ -125,12 +126,30 @@ def on_bfcl(data: Path, encoder: Encoder, limit: int) -> list[dict[str, Any]]:
     return found
 
 
+def on_irrelevance(data: Path, encoder: Encoder, limit: int) -> list[dict[str, Any]]:
+    """Measure what is refused where 95 in 100 of the requests that a function is for are kept, and as it ships."""
+    fits, steps = [], []
+    for rows in irrelevance(data, limit):
+        planners = [(FunctionPlanner([*row.tools.tools.values()], encoder), row.request) for row in rows if row.tools]
+        fits.append(np.array([planner.relevance(request) for planner, request in planners]))
+        steps.append([planner.step(request) for planner, request in planners])
+    figures = {
+        "refused_at_95_kept": float(np.mean(fits[1] < np.quantile(fits[0], 0.05))),
+        "refused": float(np.mean([not step.fits for step in steps[1]])),
+        "no_call": float(np.mean([not step.calls for step in steps[1]])),
+        "kept": float(np.mean([step.fits for step in steps[0]])),
+    }
+    right = {name: round(value, 4) for name, value in figures.items()}
+    print(f"{'bfcl irrelevance':22} {'functions':22} {len(fits[1]):5} rows  {right}", flush=True)
+    return [{"data": "bfcl irrelevance", "planner": "functions", "rows": len(fits[1]), **right}]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--artifact", type=Path)
-    parser.add_argument("--sets", default="nestful,ultratool,taskbench,bfcl")
+    parser.add_argument("--sets", default="nestful,ultratool,taskbench,bfcl,irrelevance")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--write-train", type=Path)
     given = parser.parse_args()
@@ -143,6 +162,7 @@ def main() -> None:
         "ultratool": lambda: on_ultratool(given.data, encoder, given.rows, given.artifact),
         "taskbench": lambda: on_taskbench(given.data, encoder, given.rows),
         "bfcl": lambda: on_bfcl(given.data, encoder, given.rows),
+        "irrelevance": lambda: on_irrelevance(given.data, encoder, given.rows),
     }
     found = [result for name in given.sets.split(",") for result in runs[name]()]
     if given.out:

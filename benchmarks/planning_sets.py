@@ -45,6 +45,16 @@ def bfcl(data: Path, limit: int) -> Iterator[tuple[str, list[PlanRow]]]:
         yield f"bfcl {kind}", _some(rows, limit)
 
 
+def irrelevance(data: Path, limit: int) -> tuple[list[PlanRow], list[PlanRow]]:
+    """Return requests that one of the functions beside them is for, and requests that none is for."""
+    meant = [row for _, rows in bfcl(data, limit) for row in rows]
+    simple = _lines(data / "function_calling/bfcl/BFCL_v4_simple_python.json.gz")
+    others = _lines(data / "function_calling/bfcl/BFCL_v4_irrelevance.json.gz")
+    return meant + _some([_call(item, []) for item in simple], limit), _some(
+        [_call(item, []) for item in others], limit
+    )
+
+
 def _call(item: dict[str, Any], answer: list[dict[str, Any]]) -> PlanRow:
     tools = Toolset.of(tool_of(function, item["id"]) for function in item["function"])
     tasks = tuple(Task(f"t{index}", name) for index, call in enumerate(answer, 1) for name in call)

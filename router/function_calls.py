@@ -12,14 +12,16 @@ from typing import Any
 
 from graph.plan import Ref, Task, Value, references
 from router.planners.asking import choose
-from router.planners.matching import Matcher
+from router.planners.matching import Matcher, Part
+from router.planners.relevance import relevance
 from router.planners.toolset import Output, Parameter, Tool, Toolset
 from router.planners.words import action, spoken
 from router.planners.zero_shot import Drafting, unwrapped
 from router.types import Encoder
 
-FITS = 0.5
-"""Best score below which no function fits a request; of those that one is meant for, 98 in 100 score higher."""
+FITS = 0.25
+"""Relevance below which no function fits a request; of BFCL's that one is meant for, 98 in 100 are above it, and of
+MetaTool's, which share few words with their tools, 88."""
 MAX_FIELDS = 40
 """Fields of a result that later calls may take."""
 _KINDS: tuple[tuple[type, str], ...] = (
@@ -57,17 +59,28 @@ class FunctionPlanner:
         """Return the next step of a request; where a call is `required`, the best function fits."""
         request = unwrapped(request)
         parts = self._matcher.parts(request)
-        best = max((float(part.scores.max()) for part in parts), default=0.0)
         chosen = choose(self._matcher, parts)
         if not chosen and required:
             part = max(parts, key=lambda found: float(found.scores.max()))
             chosen = [(part, part.best)]
-        if not chosen or (best < FITS and not required and not done):
+        if not chosen or not (required or done or self._relevance(chosen) >= FITS):
             return Step(fits=bool(done))
         tools = Toolset.of(_informed(tool, done) for tool in self._tools.tools.values())
         drafting = Drafting(tools, request)
         drafting.take(chosen)
         return _next(drafting.draft().tasks, tools, done)
+
+    def relevance(self, request: str) -> float:
+        """Return the probability that a request asks for any of the functions."""
+        return self._relevance(choose(self._matcher, self._matcher.parts(unwrapped(request))))
+
+    def _relevance(self, chosen: Sequence[tuple[Part, int]]) -> float:
+        """Return that of the part that asks the most clearly for the function that is the likeliest for it."""
+        tools = self._tools
+        return max(
+            (relevance(tools.tools[tools.names[i]], part.text, float(part.scores[i])) for part, i in chosen),
+            default=0.0,
+        )
 
 
 def _next(tasks: Sequence[Task], tools: Toolset, done: Sequence[Done]) -> Step:

