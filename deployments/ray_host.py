@@ -172,6 +172,7 @@ class RayHost:
                 "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(self._settings.run_total_s)),  # answers outlive a reload
                 "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
                 "MODELYARD_HAPROXY": get_haproxy_binary(),
+                "MODELYARD_HAPROXY_BODIES": str(self._settings.max_requests * self._settings.replicas * 3 // 4),
             }
         process_environment(environment)
 
