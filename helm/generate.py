@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from deployments.settings import Settings
+from graph.node import Node, installed_kinds
 from graph.spec import SECRET, NodeSpec
 
 CHART = Path(__file__).parent / "modelyard"
@@ -74,12 +75,37 @@ def schema(text: str) -> str:
     whole = json.loads(text)
     settings = _rules(Settings.model_json_schema()["properties"])
     whole["properties"]["settings"]["properties"] = {
-        name: rules["anyOf"][0] if "anyOf" in rules else rules for name, rules in settings.items()
+        name: rules | {"type": rules["type"][0]} if isinstance(rules.get("type"), list) else rules
+        for name, rules in settings.items()
     }
+    whole["$defs"]["NodeSpec"] = _rules(_expert())
+    return json.dumps(whole, indent=2) + "\n"
+
+
+def _expert() -> dict[str, Any]:
+    """Return the schema of a NodeSpec, with what each kind that comes with the service asks for."""
     expert = NodeSpec.model_json_schema(ref_template="#/$defs/NodeSpec/$defs/{model}")
     expert["properties"]["api_key"] = {"type": "string", "pattern": f"^{SECRET.pattern}$"}
-    whole["$defs"]["NodeSpec"] = _rules(expert)
-    return json.dumps(whole, indent=2) + "\n"
+    expert["properties"]["endpoint"] = {"type": ["string", "null"], "pattern": r"^https?://[^\s/@]+(/\S*)?$"}
+    expert["properties"]["template"] |= {"pattern": r"\{input\}"}
+    kinds = {
+        name: kind for name, kind in sorted(installed_kinds().items()) if kind.__module__.startswith("deployments.")
+    }
+    expert["allOf"] = [
+        {"if": {"properties": {"kind": {"const": name}}, "required": ["kind"]}, "then": _of_kind(name, kind)}
+        for name, kind in kinds.items()
+    ]
+    return expert
+
+
+def _of_kind(name: str, kind: type[Node]) -> dict[str, Any]:
+    """Return what holds for experts of a kind: its params, and the keys that it misses in one that says nothing."""
+    params = kind.Params.model_json_schema()
+    if params.get("required"):
+        return {"properties": {"params": params}, "required": ["params"]}
+    missing = [key for key, _ in kind.problems(NodeSpec(name=name, kind=name, description=name))]
+    given = {key: {"type": "string"} for key in missing if key in ("endpoint", "model")}
+    return {"properties": {"params": params, **given}, "required": missing}
 
 
 def _rules(schema: Any) -> Any:
@@ -95,7 +121,16 @@ def _rules(schema: Any) -> Any:
     for named in ("properties", "$defs"):  # whose keys are names
         if named in kept:
             kept[named] = {name: _rules(inner) for name, inner in kept[named].items()}
-    return {key: value if key in ("properties", "$defs") else _rules(value) for key, value in kept.items()}
+    return _with_null({key: value if key in ("properties", "$defs") else _rules(value) for key, value in kept.items()})
+
+
+def _with_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return "one of a type's rules and null" as one type with its rules, whose message tells more."""
+    rules, *null = schema.get("anyOf", [{}])
+    if null != [{"type": "null"}] or "type" not in rules:
+        return schema
+    others = {key: value for key, value in schema.items() if key != "anyOf"}
+    return {**others, **rules, "type": [rules["type"], "null"]}
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from graph.errors import InvalidRequest
 from graph.loader import load_text
 from graph.model_graph import ModelGraph
 from graph.node import installed_kinds
+from graph.spec import RESERVED
 
 READY = ("values-laptop.yaml", "values-production.yaml")
 
@@ -77,6 +78,15 @@ def test_what_the_chart_sets_itself_cannot_be_set_twice(helm: Helm) -> None:
     assert {place.split(".")[0] for place in places.values()} <= set(values)
 
 
+def test_kinds_and_reserved_words_are_those_of_the_service(helm: Helm) -> None:
+    helpers = (CHART / "templates" / "_validate.tpl").read_text()
+    for line, ours in ((r"\$kinds := .*", set(installed_kinds())), (r"has \$expert\.name \(.*", RESERVED)):
+        (found,) = re.findall(line, helpers)
+        assert set(re.findall(r'"([^"]+)"', found)) == ours
+    own = {"name": "law", "kind": "own", "description": "Law.", "params": {"free": 1}}
+    assert helm.manifests({"experts": [own], "extraKinds": ["own"]})
+
+
 def test_the_experts_are_a_graph_that_the_service_takes(ready: list[Manifest]) -> None:
     files = only(ready, "ConfigMap", "-experts")["data"]
     loaded = load_text("\n---\n".join(files.values()), installed_kinds())
@@ -86,6 +96,7 @@ def test_the_experts_are_a_graph_that_the_service_takes(ready: list[Manifest]) -
 
 
 def test_an_expert_keeps_what_looks_like_a_template(helm: Helm) -> None:
-    expert = {"name": "law", "kind": "openai", "description": "{{ .Values }} {input}", "template": "${A}: {input}\n"}
+    expert = {"name": "law", "kind": "llama_cpp", "description": "{{ .Values }} {input}", "template": "${A}: {input}\n"}
+    expert["model"] = "hf://org/name/file.gguf"
     (text,) = only(helm.manifests({"experts": [expert]}), "ConfigMap", "-experts")["data"].values()
     assert yaml.safe_load(text) == expert

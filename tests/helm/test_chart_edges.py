@@ -28,6 +28,8 @@ workerGroups:
     {replicas: 1, minReplicas: 0, maxReplicas: 1, cpus: 0, resources: {requests: {cpu: 1}, limits: {cpu: 1}}}
 """
 
+VLLM = "http://vllm.ai.svc:8000/v1"
+
 
 def release(helm: Helm, name: str, namespace: str = "models") -> list[Manifest]:
     done = helm.run("template", name, CHART, "--namespace", namespace)
@@ -168,7 +170,8 @@ def test_an_expert_keeps_the_lines_that_its_template_ends_with(helm: Helm, end: 
     experts = [
         {
             "name": name,
-            "kind": "openai",
+            "kind": "llama_cpp",
+            "model": "hf://org/name/file.gguf",
             "description": "'a' \"b\" %s {{ x }} # c: d",
             "template": f"{{input}}\n  é{end}",
         }
@@ -190,11 +193,7 @@ def test_each_release_has_its_own_absence(helm: Helm) -> None:
         ({"ingress": {"enabled": True, "hosts": ["*.a.example"]}}, ["URL=http://any.a.example", "WARNING: apiKey"]),
         ({"settings": {"oidc_issuer": "https://l.example", "oidc_audience": "us"}}, ["a token of https://l.example"]),
         (
-            {
-                "experts": [
-                    {"name": "a", "kind": "openai", "description": "A.", "endpoint": "http://vllm.ai.svc:8000/v1"}
-                ]
-            },
+            {"experts": [{"name": "a", "kind": "openai", "description": "A.", "model": "m", "endpoint": VLLM}]},
             ["experts[0].endpoint is inside the cluster", "experts[0].endpoint is at port 8000"],
         ),
     ],

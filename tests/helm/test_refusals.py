@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from helm_tools import Helm, Refused
 
-EXPERT = {"name": "law", "kind": "openai", "description": "Law."}
+EXPERT = {"name": "law", "kind": "openai", "description": "Law.", "endpoint": "https://a.example/v1", "model": "m"}
+GGUF = {"name": "law", "kind": "llama_cpp", "description": "Law.", "model": "hf://org/name/file.gguf"}
 ROOM = {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": 1, "memory": "1Gi"}}
 
 
@@ -108,6 +109,31 @@ ROOM = {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": 1, "memory": 
             {"experts": [EXPERT | {"name": f"law{n}", "system_prompt": "x" * 90_000} for n in range(12)]},
             ["experts take 108", "expertsFrom"],
         ),
+        (
+            {"experts": [EXPERT | {"kind": "opneai"}], "extraKinds": ["own"]},
+            ['experts[0].kind: there is no kind "opneai"', "openai, plan", "own, and what extraKinds names"],
+        ),
+        (
+            {"experts": [{"name": "a", "kind": "openai", "description": "A."}]},
+            ["missing properties 'endpoint', 'model'"],
+        ),
+        ({"experts": [EXPERT | {"endpoint": "a.example/v1"}]}, ["/experts/0/endpoint", "^https?://"]),
+        ({"experts": [EXPERT | {"endpoint": "https://u:p@a.example"}]}, ["/experts/0/endpoint", "^https?://"]),
+        ({"experts": [GGUF | {"params": {"n_paralel": 2}}]}, ["/experts/0/params", "'n_paralel' not allowed"]),
+        (
+            {"experts": [GGUF | {"params": {"temperature": 9}, "context_window": "8k"}]},
+            ["/params/temperature': maximum: got 9, want 2", "/context_window': got string, want null or integer"],
+        ),
+        ({"experts": [GGUF | {"kind": "mcp", "params": {}}]}, ["/experts/0/params", "missing property 'tool'"]),
+        ({"experts": [GGUF | {"kind": "speech"}]}, ["/experts/0", "missing property 'accepts'"]),
+        ({"experts": [EXPERT | {"template": "Be kind."}]}, ["/experts/0/template", "input"]),
+        ({"experts": [EXPERT | {"name": "auto"}]}, ['experts[0].name: "auto" is a word of the service']),
+        (
+            {"experts": [EXPERT | {"edges": {"fallback": ["law"]}}]},
+            ["experts[0].edges.fallback names the expert itself"],
+        ),
+        ({"experts": [EXPERT | {"cascade": {"valid_json": True}}]}, ["experts[0].cascade needs edges.escalates"]),
+        ({"experts": [EXPERT | {"outputs": {"id": {}}}]}, ["experts[0].outputs", "produces: [json]"]),
         ({"experts": [EXPERT, EXPERT]}, ['experts[1].name: "law" is already declared in experts[0]']),
     ],
     ids=lambda value: str(value)[:120],

@@ -121,6 +121,7 @@
 {{- end -}}
 {{- end -}}
 {{- $names := dict -}}
+{{- $kinds := concat (list "embedding" "http" "llama_cpp" "mcp" "openai" "plan" "speech" "transformers") $values.extraKinds -}}
 {{- $bytes := 0 -}}
 {{- $defaults := list -}}
 {{- range $index, $expert := $values.experts -}}
@@ -128,6 +129,23 @@
 {{- fail (printf "experts[%d].name: %q is already declared in experts[%d]" $index $expert.name (get $names $expert.name | int)) -}}
 {{- end -}}
 {{- $_ := set $names $expert.name $index -}}
+{{- if has $expert.name (list "auto" "none" "plan" "request") -}}
+{{- fail (printf "experts[%d].name: %q is a word of the service; take another" $index $expert.name) -}}
+{{- end -}}
+{{- if not (has $expert.kind $kinds) -}}
+{{- fail (printf "experts[%d].kind: there is no kind %q; there is %s, and what extraKinds names" $index $expert.kind (join ", " $kinds)) -}}
+{{- end -}}
+{{- range $edge, $targets := omit (default dict $expert.edges) "feeds" -}}
+{{- if has $expert.name $targets -}}
+{{- fail (printf "experts[%d].edges.%s names the expert itself" $index $edge) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $expert.cascade (not (dig "edges" "escalates" list $expert)) -}}
+{{- fail (printf "experts[%d].cascade needs edges.escalates: the experts to ask when an answer is not good enough" $index) -}}
+{{- end -}}
+{{- if and $expert.outputs (not (has "json" (default list $expert.produces))) -}}
+{{- fail (printf "experts[%d].outputs are fields of a JSON answer: say produces: [json]" $index) -}}
+{{- end -}}
 {{- $bytes = add $bytes (toYaml $expert | len) -}}
 {{- if $expert.default -}}
 {{- $defaults = append $defaults $expert.name -}}
