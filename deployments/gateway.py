@@ -122,7 +122,7 @@ class Gateway:
             on_trial=lambda inner: on_trial(
                 inner, lambda: self.snapshot.canaries, self.canary_watch, max_attempts=settings.max_attempts
             ),
-            on_queued=self.metrics.stages["queue"].observe,
+            on_queued=self.metrics.queued,
             max_attempts=settings.max_attempts,
             breaker=self._breaker,
             observers=(

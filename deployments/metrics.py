@@ -131,6 +131,12 @@ class Metrics:
             ("modelyard_node", "failed_check"),
             registry=registry,
         )
+        self.waiting = Gauge(
+            "modelyard_calls_waiting",
+            "Calls that wait for a place at a busy node",
+            ("modelyard_node",),
+            registry=registry,
+        )
         self.breaker = Gauge(
             "modelyard_breaker_state", "0 closed, 1 half open, 2 open", ("modelyard_node",), registry=registry
         )
@@ -177,6 +183,12 @@ class Metrics:
         """Time one request to models: finding out who asks, and all of it."""
         self.stages["auth"].observe(auth_s)
         self.stages["total"].observe(total_s, trace_id)
+
+    def queued(self, node: NodeName, waiting: int, seconds: float | None) -> None:
+        """Note how many calls wait for a place at a node, and how long the one that waits no more did."""
+        self.waiting.labels(node).set(waiting)
+        if seconds is not None:
+            self.stages["queue"].observe(seconds)
 
     def routed(self, decision: Decision, seconds: float, trace_id: str = "") -> None:
         """Time one choice of a node, and count how sure it was."""
@@ -229,7 +241,7 @@ class Metrics:
             del self._series[key]
         for histogram in (self.duration, self.tokens, self.first_token):
             histogram.remove("modelyard_node", node)
-        for metric in (self.requests, self.breaker, self.cascades, self.cost, self.rollouts, self.share):
+        for metric in (self.requests, self.waiting, self.breaker, self.cascades, self.cost, self.rollouts, self.share):
             metric.remove_by_labels({"modelyard_node": node})
         self.fallbacks.remove_by_labels({"source": node})
         self.fallbacks.remove_by_labels({"target": node})

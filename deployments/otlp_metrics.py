@@ -44,6 +44,7 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "modelyard_cost": ("modelyard.cost", "1"),
     "modelyard_cascades": ("modelyard.cascades", "{answer}"),
     "modelyard_fallbacks": ("modelyard.fallbacks", "{call}"),
+    "modelyard_calls_waiting": ("modelyard.calls.waiting", "{call}"),
     "modelyard_breaker_state": ("modelyard.breaker.state", "1"),
     "modelyard_rollout_answers": ("modelyard.rollout.answers", "{answer}"),
     "modelyard_rollout_share": ("modelyard.rollout.share", "1"),

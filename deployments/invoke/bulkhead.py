@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias
 
 from graph.errors import DeadlineExceeded, Overloaded
 from graph.node import Invoke, closing_stream
 from graph.spec import NodeSpec
 from graph.types import Call, Delta, NodeName
 
+OnQueued: TypeAlias = Callable[[NodeName, int, float | None], None]
+"""Told how many calls wait for a place at a node, whenever that changes, and for how long the one that left waited."""
+
 
 class Bulkhead:
     """Places of one gateway process at every node."""
 
     def __init__(
-        self, lookup: Callable[[NodeName], NodeSpec], on_queued: Callable[[float], None] = lambda seconds: None
+        self,
+        lookup: Callable[[NodeName], NodeSpec],
+        on_queued: OnQueued = lambda node, waiting, seconds: None,
     ) -> None:
-        """`on_queued` is told the seconds of each call that had to wait for a place."""
         self._lookup = lookup
         self._on_queued = on_queued
         self._gates: dict[NodeName, _Gate] = {}
@@ -57,7 +62,7 @@ class Bulkhead:
 
 
 class _Gate:
-    def __init__(self, places: int, queue: int, on_queued: Callable[[float], None]) -> None:
+    def __init__(self, places: int, queue: int, on_queued: OnQueued) -> None:
         self._on_queued = on_queued
         self.places = places
         self.queue = queue
@@ -76,6 +81,7 @@ class _Gate:
         left = None if deadline is None else deadline - time.time()
         began = time.perf_counter()
         self.waiting += 1
+        self._on_queued(node, self.waiting, None)
         try:
             async with asyncio.timeout(left):
                 await self._semaphore.acquire()
@@ -83,7 +89,7 @@ class _Gate:
             raise DeadlineExceeded("deadline", round(max(left or 0.0, 0.0), 3), node=node) from None
         finally:
             self.waiting -= 1
-            self._on_queued(time.perf_counter() - began)
+            self._on_queued(node, self.waiting, time.perf_counter() - began)
 
     async def try_enter(self) -> bool:
         if self._semaphore.locked():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from deployments.invoke.breaker import CircuitBreaker
 from deployments.invoke.budget import HEDGES, RETRIES, Budget
-from deployments.invoke.bulkhead import Bulkhead
+from deployments.invoke.bulkhead import Bulkhead, OnQueued
 from deployments.invoke.cascade import Judged, escalating
 from deployments.invoke.fallback import falling_back
 from deployments.invoke.hedge import hedged
@@ -31,8 +31,7 @@ class Policies:
     max_attempts: int
     lookup: Callable[[NodeName], NodeSpec] | None = None
     """The spec at a node's name or at a version's own place; by default the graph's."""
-    on_queued: Callable[[float], None] = lambda seconds: None
-    """Told how long a call waited for a place at a busy node."""
+    on_queued: OnQueued = lambda node, waiting, seconds: None
     on_judged: Judged = lambda node, failed_check: None
     on_trial: Callable[[Invoke], Invoke] = lambda invoke: invoke
     """Wrapper that lets newer versions of nodes take their share of the calls."""

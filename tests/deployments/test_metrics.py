@@ -101,10 +101,14 @@ def test_everything_is_rendered_for_prometheus() -> None:
     metrics.fell_back("legal", "general")
     metrics.breaker_changed("legal", "open")
     metrics.ran("plan", "partial", 1.5)
+    metrics.queued("legal", 2, None)
+    metrics.queued("legal", 1, 0.4)
     lines = metrics.render()[0].decode().splitlines()
     assert 'modelyard_route_duration_seconds_sum{strategy="embedding"} 0.002' in lines
     assert 'modelyard_fallbacks_total{source="legal",target="general"} 1.0' in lines
     assert 'modelyard_breaker_state{modelyard_node="legal"} 2.0' in lines
+    assert 'modelyard_calls_waiting{modelyard_node="legal"} 1.0' in lines
+    assert 'modelyard_stage_duration_seconds_sum{stage="queue"} 0.4' in lines
     assert 'modelyard_runs_total{status="partial"} 1.0' in lines
     assert 'gen_ai_workflow_duration_seconds_sum{error_type="",gen_ai_workflow_name="plan"} 1.5' in lines
 

@@ -38,6 +38,7 @@ def filled() -> Metrics:
     metrics.answered(0.001, 1.0, "")
     metrics.routed(DECISION, 0.002)
     metrics.routed(DECISION, 5.0)
+    metrics.queued("legal", 1, None)
     metrics.fell_back("legal", "general")
     metrics.breaker_changed("legal", "open")
     metrics.ran("plan", "ok", 1.5)

@@ -57,8 +57,9 @@ async def test_a_node_that_was_removed_is_forgotten() -> None:
 
 
 async def test_a_call_that_is_cancelled_while_it_waits_takes_no_place() -> None:
-    place = FakeInvoke({"a": [[0.03, *answer("x")]]})
-    invoke = Bulkhead(lookup_of(concurrency=1, queue=5)).wrap(place)
+    place, told = FakeInvoke({"a": [[0.03, *answer("x")]]}), []
+    queued = lambda node, waiting, seconds: told.append((node, waiting, (seconds or 0) > 0))  # noqa: E731
+    invoke = Bulkhead(lookup_of(concurrency=1, queue=5), queued).wrap(place)
     first = asyncio.create_task(deltas_of(invoke, chat()))
     await asyncio.sleep(0)
     waiting = asyncio.create_task(deltas_of(invoke, chat()))
@@ -67,7 +68,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_takes_no_place() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
     await first
     await asyncio.wait_for(deltas_of(invoke, chat()), 5)
-    assert len(place.calls) == 2
+    assert len(place.calls) == 2 and told == [("a", 1, False), ("a", 0, True)]
 
 
 async def test_nobody_waits_beyond_his_deadline() -> None:
