@@ -100,7 +100,7 @@ class AddressGuard:
         """Refuse what only the C library takes for an address: 127.1, 0x7f000001, 017700000001."""
         try:
             packed = socket.inet_aton(host.rstrip("."))
-        except (OSError, UnicodeEncodeError):
+        except (OSError, ValueError):  # no address, or nothing that the C library takes for a text
             return
         raise NodeRejected(f"upstream host {host!r} is an unusual spelling of {IPv4Address(packed)}; write that")
 

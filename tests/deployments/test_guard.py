@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import httpx
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from hypothesis import given
+from hypothesis import strategies as st
 from raw_upstream import Seen, Wire, raw_upstream
 
 from deployments.guard import AddressGuard, GuardedResolver
@@ -55,6 +57,74 @@ def test_public_ones_pass(text: str) -> None:
 def test_odd_spellings_of_an_address_are_refused(host: str, allow_private: bool) -> None:
     with pytest.raises(NodeRejected, match=r"127\.0\.0\.1"):
         AddressGuard(allow_private=allow_private).check_host(host)
+
+
+SPECIAL = [
+    ip_network(text)
+    for text in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.2.0/24",
+        "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+    )
+]  # fmt: skip
+"""IANA's registry of special-purpose addresses, written out here: the guard asks Python's."""
+IN_SPECIAL = st.sampled_from(SPECIAL).flatmap(lambda network: st.ip_addresses(network=network))
+
+
+def spellings(address: IPv4Address) -> list[str]:
+    """Return ways to write an address that one library or another understands."""
+    number, (a, b, c, d) = int(address), address.packed
+    rest, last = number & 0xFFFFFF, number & 0xFFFF
+    six = f"{number >> 16:x}:{number & 0xFFFF:x}"
+    plain = [
+        str(address),
+        f"{number}",
+        f"{number:#x}",
+        f"0{number:o}",
+        f"{a}.{rest}",
+        f"{a}.{b}.{last}",
+        f"{a:#x}.{b}.{c}.{d}",
+    ]
+    mapped = [
+        f"::ffff:{address}",
+        f"::ffff:{six}",
+        f"64:ff9b::{six}",
+        f"2002:{six}::",
+        f"64:ff9b:1::{six}",
+        f"::ffff:0:{six}",
+    ]
+    return plain + [f"{text}." for text in plain] + mapped + [f"[{text}]" for text in mapped]
+
+
+@given(IN_SPECIAL)
+def test_no_spelling_of_a_special_address_passes(address: IPv4Address) -> None:
+    for host in spellings(address):
+        with pytest.raises(NodeRejected):
+            AddressGuard().check_host(host)
+            pytest.fail(f"{host} passed")
+
+
+@given(st.ip_addresses())
+def test_any_address_passes_only_if_it_is_public(address: IPv4Address | IPv6Address) -> None:
+    special = any(address in network for network in SPECIAL)
+    try:
+        AddressGuard().check(address, str(address))
+    except NodeRejected:
+        odd = address in ip_network("192.0.0.0/24") or address == ip_address("168.63.129.16")
+        assert address.version == 6 or special or odd
+    else:
+        assert address.is_global and not special
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_checked_or_refused(host: str) -> None:
+    """Nothing but a refusal comes out of it, and what passes is no address in any notation."""
+    try:
+        AddressGuard().check_host(host)
+        AddressGuard().check_given(f"http://{host}/")
+    except NodeRejected:
+        return
+    with pytest.raises(OSError, match="illegal IP"):
+        socket.inet_aton(host)
 
 
 @pytest.mark.parametrize("host", ["[::1]", "::1", "127.0.0.1", "fe80::1%eth0"])

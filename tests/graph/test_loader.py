@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from graph.errors import InvalidSpec
@@ -114,6 +116,25 @@ def test_broken_yaml_is_explained_once(text: str | bytes, expected: str) -> None
     assert expected in problem
     with pytest.raises(InvalidSpec, match="f: "):
         load_text(text, KINDS, "f").require()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.sampled_from(["fake", "${K}"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6) | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.sampled_from(sorted(NodeSpec.model_fields)) | st.text(max_size=8), VALUES, max_size=6))
+def test_any_document_is_read_or_explained(fields: dict[str, Any]) -> None:
+    good = yaml.safe_load(GOOD)
+    for document in (fields, good | fields, fields | good):
+        loaded = load_text(yaml.safe_dump(document, allow_unicode=True), KINDS, "f")
+        assert bool(loaded.specs) != bool(loaded.problems)
+        assert all(problem.where == "f" and problem.message for problem in loaded.problems)
+        for spec in loaded.specs:
+            assert load_text(dump_yaml(spec), KINDS).specs == (spec,)
 
 
 def test_an_alias_bomb_is_refused_before_it_grows() -> None:

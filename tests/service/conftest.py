@@ -18,6 +18,8 @@ from scripted_upstream import ScriptedUpstream
 from service_process import ServiceProcess
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+OPERATORS_KEY = "the-operators-of-the-light-service"
+OPERATOR = {"authorization": f"Bearer {OPERATORS_KEY}"}
 STANDING = ExitStack()
 """What ends the services that stand."""
 
@@ -132,11 +134,12 @@ def service(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream
 
 @pytest.fixture(scope="session")
 def light(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream, redis_url: str) -> ServiceProcess:
-    """A second service, on Redis, whose one node loads no model and takes whatever comes."""
+    """A second service, on Redis and with a key, whose one node loads no model and takes whatever comes."""
     folder = tmp_path_factory.mktemp("light")
     nodes = write_nodes(folder / "nodes", remote_node("shared", upstream, default=True), weather_node(upstream))
     store = redis_url.rsplit("/", 1)[0] + "/5"
-    process = ServiceProcess(folder, nodes=nodes, store=store, strategy="keyword", allow_private=True)
+    key = {"MODELYARD_API_KEY": OPERATORS_KEY}
+    process = ServiceProcess(folder, environment=key, nodes=nodes, store=store, strategy="keyword", allow_private=True)
     with ExitStack() as stack:
         _stand(process, stack)
         STANDING.callback(stack.pop_all().close)
