@@ -38,7 +38,8 @@ def choose(matcher: Matcher, parts: Sequence[Part]) -> list[tuple[Part, int]]:
         score = float(part.scores.max())
         asks = action(part.text) is not None
         weak = score < max(MIN_SCORE, (0.3 if asks else SHARE) * top)
-        if found and (weak or _describes(part.text, matcher.tools.tools[matcher.tools.names[found[-1][1]]])):
+        described = found and _describes(part.text, matcher.tools.tools[matcher.tools.names[found[-1][1]]])
+        if found and not part.opens and (weak or described):
             last, tool = found[-1]
             found[-1] = (Part(f"{last.text}. {part.text}", last.scores), tool)
             continue

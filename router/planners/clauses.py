@@ -21,8 +21,10 @@ from router.planners.lexicon import (
     ABBREVIATION,
     COMMAND_SHAPE,
     CONSTRAINT,
+    COUNTED,
     FILLER,
     FOREIGN_JOINT,
+    HELP,
     NOUNISH,
     ORDER,
     QUESTION,
@@ -45,8 +47,8 @@ _SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]" + HIDDEN + r"]{0,3}\s+|(?<=[�
 _LEAD = (
     r"(?:(?:please|kindly|also|then|next|finally|lastly|afterwards?|after that|after this|subsequently|additionally|"
     r"separately|besides|"
-    r"in addition|step \d+|(?:first|second|third)(?:ly)?(?=,)|based on (?:that|this|it)|at the end|"
-    r"in the end)\b[\s,:]*)"
+    r"in addition|step \d+|(?:first|second|third|fourth|fifth)(?:ly)?(?=,)|last(?=,)|based on (?:that|this|it)|"
+    r"at the end|in the end)\b[\s,:]*)"
 )
 _JOINT = re.compile(
     r"(?i)\s{0,3},?\s{1,3}(?:(?:and|but|plus|as well as)\s+(?="
@@ -83,6 +85,8 @@ class Clause:
     """Whether it may be a continuation of the clause before rather than a request of its own."""
     request: bool = True
     """Whether it asks for something."""
+    opens: bool = False
+    """Whether it begins one of several things that are counted: "Second, I have …"."""
     glue: str = " "
     """What stood between it and the clause before."""
 
@@ -194,7 +198,8 @@ class Splitter:
             or shown.rstrip().endswith(("?", "？"))
         )
         said = _DANGLING.sub("", text[begin:end].strip(" ,;\n\t"))
-        return Clause(said, ordered, soft, asks and not constraint, glue)
+        opens = joint == start and COUNTED.match(masked, start, end) is not None
+        return Clause(said, ordered, soft, asks and not constraint, opens, glue)
 
 
 def mask(text: str) -> str:
@@ -238,18 +243,30 @@ def _attached(parts: list[Clause]) -> list[Clause]:
     """Give every sentence that asks for nothing to its neighbour; keep all if none asks."""
     if not any(part.request for part in parts):
         return [replace(part, soft=index > 0) for index, part in enumerate(parts)]
-    joined: list[Clause] = []
-    waiting = ""
     parts = [part for index, part in enumerate(parts) if not _announces(part, parts[index + 1 :][:1])]
+    if any(part.opens for part in parts):
+        parts = [part for part in parts if not HELP.fullmatch(part.text)]
+    joined: list[Clause] = []
+    waiting: Clause | None = None
     for part in parts:
-        if not part.request and joined:
-            joined[-1] = replace(joined[-1], text=f"{joined[-1].text}{_seam(part)}{part.text}")
-        elif not part.request:
-            waiting = f"{waiting} {part.text}".strip()
+        if waiting is not None and waiting.opens and part.opens:
+            joined.append(waiting)
+            waiting = None
+        if part.request:
+            joined.append(part if waiting is None else _led(waiting, part))
+            waiting = None
+        elif waiting is not None:
+            waiting = replace(waiting, text=f"{waiting.text} {part.text}")
+        elif part.opens or not joined:
+            waiting = part
         else:
-            joined.append(replace(part, text=f"{waiting} {part.text}".strip()))
-            waiting = ""
-    return joined
+            joined[-1] = join(joined[-1], part)
+    return joined if waiting is None else [*joined, waiting]
+
+
+def _led(waiting: Clause, part: Clause) -> Clause:
+    """Return a request with what was said before it."""
+    return replace(part, text=f"{waiting.text} {part.text}", opens=waiting.opens or part.opens)
 
 
 def _announces(part: Clause, following: list[Clause]) -> bool:

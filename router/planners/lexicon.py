@@ -96,6 +96,16 @@ ORDER = compile(
 )
 """Words that put one request behind another."""
 
+COUNTED = compile(r"(?i)(?:and\s+)?(?:(?:first|second|third|fourth|fifth)(?:ly)?|last(?:ly)?|finally)\s*,")
+"""What begins one of several requests that are counted."""
+
+HELP = compile(
+    r"(?i)(?:(?:please|kindly) )?(?:can|could|would|will) you (?:please |kindly )?"
+    r"(?:(?:help|assist)(?: me)?|(?:solve|answer|do|find|provide|give me|tell me)(?=.{0,20}\b(?:these|this|them)\b))"
+    r"(?: with| by)?[^'\"\d]{0,60}[.?!:]*"
+)
+"""A sentence that asks for help with what is counted before or behind it."""
+
 FOREIGN_JOINT = compile(
     r"(?i)[,\s]{1,4}(?:und\s+)?(?:dann|danach|anschließend)\s+|[,\s]{1,4}(?:et\s+)?(?:puis|ensuite)\s+"
     r"|[,\s]{1,4}(?:y\s+)?(?:luego|después)\s+|[,\s]{1,4}(?:e\s+)?(?:poi|depois)\s+|[,，、]?\s{0,3}(?:然后|接着|その後|次に)"

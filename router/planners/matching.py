@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from router.planners.clauses import Splitter, mask
+from router.planners.clauses import Clause, Splitter, mask
 from router.planners.toolset import Tool, Toolset
 from router.planners.values import without_values
 from router.planners.words import WordMatch, action, spoken, stems, told, weighted
@@ -45,6 +45,8 @@ class Part:
     text: str
     scores: Array
     """(tools,)"""
+    opens: bool = False
+    """Whether it begins one of several things that are counted."""
 
     @property
     def best(self) -> int:
@@ -93,13 +95,15 @@ class Matcher:
 
     def parts(self, request: str) -> list[Part]:
         """Split a request where its parts ask for different tools."""
-        clauses = [clause.text for clause in self._splitter.split(request).clauses] or [request]
-        split = [_halves(text) for text in clauses]
-        texts = list(dict.fromkeys([*clauses, *(half for halves in split for pair in halves for half in pair)]))
+        clauses = self._splitter.split(request).clauses or (Clause(request),)
+        split = [_halves(clause.text) for clause in clauses]
+        halved = (half for halves in split for pair in halves for half in pair)
+        texts = list(dict.fromkeys([*(clause.text for clause in clauses), *halved]))
         scores = dict(zip(texts, self.score(texts), strict=True))
         found: list[Part] = []
-        for text, halves in zip(clauses, split, strict=True):
-            found += self._parted(Part(text, scores[text]), halves, scores)
+        for clause, halves in zip(clauses, split, strict=True):
+            first, *others = self._parted(Part(clause.text, scores[clause.text]), halves, scores)
+            found += [replace(first, opens=clause.opens), *others]
         return found
 
     def _parted(self, whole: Part, halves: list[tuple[str, str]], scores: dict[str, Array]) -> list[Part]:

@@ -6,6 +6,7 @@ before, arguments are bound, and what the links do not allow is repaired.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,8 @@ from router.planners.values import quoted
 from router.types import Encoder
 
 MAX_TASKS = MAX_CALLS
+_AGAIN = re.compile(r"(?i)\b(?:again|once more|this time|the same|repeat)\b")
+"""What says that a call is like the one before but for what is named."""
 
 
 class ZeroShotPlanner:
@@ -127,6 +130,8 @@ class Drafting:
             self.add(tool, text, part)
 
     def _lacks(self, tool: Tool, text: str) -> bool:
+        if _AGAIN.search(text) and any(given.tool.name == tool.name for given in self.given):
+            return False
         bound = bind(tool, text, text, self.given)
         return bool(completed(tool, text, bound).missing)
 
@@ -147,10 +152,18 @@ class Drafting:
                 depth += 1
             bound = completed(tool, call.text, bound)
             if before is not None:
-                if tool.required and all(isinstance(value, bool) for value in bound.arguments.values()):
-                    continue  # it only says more of the call before
+                if self._says_nothing_new(tool, call, bound):
+                    continue
                 bound = inherited(tool, bound, before)
             self._put(tool, text, self._identified(tool, text, bound, part))
+
+    def _says_nothing_new(self, tool: Tool, call: Asked, bound: Bound) -> bool:
+        """Whether a further part only says more of a call that there is: "What is the speed of the third car?"."""
+        if not tool.required or _AGAIN.search(call.text) or any(isinstance(v, Ref) for v in bound.arguments.values()):
+            return False
+        own = completed(tool, call.text, bind(tool, call.text, call.text, [], borrow=False, values=call.values))
+        said = {name: value for name, value in own.arguments.items() if not isinstance(value, bool)}
+        return any(said.items() <= given.arguments.items() for given in self.given if given.tool.name == tool.name)
 
     def _bound(self, tool: Tool, call: Asked, *, alone: bool) -> Bound:
         return bind(tool, call.text, self.request, self.given, borrow=alone, values=call.values)
