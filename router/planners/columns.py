@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.planners.fitting import CONTENT, TOLD, evidence, fit
 from router.planners.phrases import CUES, bare, listed
@@ -176,6 +176,8 @@ def _of_one(tool: Tool, scalars: Sequence[Parameter], run: Sequence[Mention]) ->
         return None
     ranked = sorted(required, key=lambda order: -max(fits[order]))
     best = scalars[ranked[0]]
+    if any(_of_another(scalars, best, m) for m in run):
+        return None
     family = 1 + sum(siblings(best, item) for item in tool.parameters)
     most = max(evidence(best, m) for m in run)
     if family >= len(run) or any(
@@ -184,6 +186,13 @@ def _of_one(tool: Tool, scalars: Sequence[Parameter], run: Sequence[Mention]) ->
         return None
     clear = len(ranked) > 1 and max(fits[ranked[0]]) - max(fits[ranked[1]]) >= 0.4
     return best if len(required) == 1 or clear or len(scalars) < len(run) else None
+
+
+def _of_another(scalars: Sequence[Parameter], best: Parameter, mention: Mention) -> bool:
+    """Whether the words behind a value of a list name another parameter: "a payout of $100 and 50 shares"."""
+    mention = replace(mention, before=())
+    others = (evidence(item, mention) for item in scalars if item is not best and item.required)
+    return max(others, default=0.0) >= max(evidence(best, mention) + 0.3, TOLD)
 
 
 def _listed(tool: Tool, run: Sequence[Mention]) -> bool:

@@ -57,7 +57,7 @@ def _picks(several: Sequence[Column], text: str) -> list[tuple[int, ...]]:
     """Return for each call which value of each column it has."""
     if all(column.run for column in several) and (len(several) == 1 or not PAIRED.search(text)):
         return list(islice(product(*(range(len(column.values)) for column in several)), MAX_CALLS + 1))
-    each = [column for column in several if column.run and _EACH.search(text, 0, column.values[0].start)]
+    each = [column for column in several if column.run and _of_all(column, several, text)]
     if each and len(each) < len(several) and not PAIRED.search(text):
         return _of_each(several, each, text)
     longest = max(several, key=lambda column: len(column.values))
@@ -70,6 +70,14 @@ def _picks(several: Sequence[Column], text: str) -> list[tuple[int, ...]]:
             pick.append(index if aligned else max(before, default=0))
         found.append(tuple(pick))
     return found
+
+
+def _of_all(column: Column, several: Sequence[Column], text: str) -> bool:
+    """Whether a list is meant for each of the others: after "both", or choices ahead of what goes together in order."""
+    if _EACH.search(text, 0, column.values[0].start):
+        return True
+    ahead = all(column.values[-1].end < other.values[0].start for other in several if other is not column)
+    return bool(column.item.choices) and ahead and not any(other.run for other in several if other is not column)
 
 
 def _of_each(several: Sequence[Column], each: Sequence[Column], text: str) -> list[tuple[int, ...]]:

@@ -96,12 +96,15 @@ ORDER = compile(
 )
 """Words that put one request behind another."""
 
-COUNTED = compile(r"(?i)(?:and\s+)?(?:(?:first|second|third|fourth|fifth)(?:ly)?|last(?:ly)?|finally)\s*,")
+COUNTED = compile(
+    r"(?i)(?:and\s+)?(?:(?:first|second|third|fourth|fifth)(?:ly)?|last(?:ly)?|finally|after that|next|then|"
+    r"additionally|furthermore)\s*,"
+)
 """What begins one of several requests that are counted."""
 
 HELP = compile(
-    r"(?i)(?:(?:please|kindly) )?(?:can|could|would|will) you (?:please |kindly )?"
-    r"(?:(?:help|assist)(?: me)?|(?:solve|answer|do|find|provide|give me|tell me)(?=.{0,20}\b(?:these|this|them)\b))"
+    r"(?i)(?:(?:please|kindly) )?(?:can|could|would|will) you (?:please |kindly )?(?:(?:help|assist)(?: me)?|"
+    r"(?:solve|answer|do|find|provide|calculate|compute|give me|tell me)(?=.{0,20}\b(?:these|this|them)\b))"
     r"(?: with| by)?[^'\"\d]{0,60}[.?!:]*"
 )
 """A sentence that asks for help with what is counted before or behind it."""

@@ -137,8 +137,10 @@ def _mention(text: str, match: re.Match[str]) -> Mention | None:
 
 
 def _proper(text: str, raw: str, start: int) -> Mention | None:
-    """Leave out the word that only begins a sentence."""
+    """Leave out the word that only begins a sentence; "Case No 17" is the number."""
     words = raw.split()
+    if len(words) > 1 and words[-1].isdigit() and words[-2].lower().strip(".") in ("no", "number", "id", "nr"):
+        return _number(text, words[-1], start + raw.rindex(words[-1]), start + len(raw))
     sentence = start == 0 or re.search(r"[.!?:\n]\s*[\"']?$", text[:start]) is not None
     while words and _begins(words[0]) and (sentence or re.match(r"I\b", words[0]) or len(words) == 1):
         start += len(words[0])
@@ -168,6 +170,8 @@ def _extent(text: str, words: list[str]) -> int:
 
 def _number(text: str, raw: str, start: int, end: int) -> Mention:
     start += len(raw) - len(raw.lstrip())
+    if re.fullmatch(r"0\d+", raw.strip()):  # as a number it would lose its zeros
+        return _made(text, "code", raw.strip(), start, end)
     digits = re.sub(r"[^\d.eE+-]", "", raw)
     value = float(digits)
     unit = "$" if re.search(r"[$€£¥]", raw) else ""

@@ -32,6 +32,16 @@ def texts(request: str) -> list[str]:
         ("What is a tort? How do I sort a list?", ["What is a tort?", "How do I sort a list?"]),
         ("Ask Dr. Smith about torts, e.g. libel", ["Ask Dr. Smith about torts, e.g. libel"]),
         ("Explain torts, puis write a poem", ["Explain torts", "write a poem"]),
+        (
+            "Can you help me with two things? First, explain torts. Second, I have a lease. It has no end. Is it "
+            "valid? Third, I am curious about Rome. Lastly, write a poem. Could you do these for me?",
+            [
+                "explain torts.",
+                "I have a lease. It has no end. Is it valid?",
+                "I am curious about Rome.",
+                "write a poem.",
+            ],
+        ),
         ("", []),
         ("  \n ", []),
         ("?!", []),

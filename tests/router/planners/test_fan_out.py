@@ -62,6 +62,18 @@ def test_two_lists_are_combined_unless_they_go_together_respectively() -> None:
     ]
 
 
+def test_choices_ahead_of_what_goes_together_are_meant_for_each() -> None:
+    case = tool("case_status", case_number="string", court="string", detail="status|trial date")
+    text = "The status and trial date of case number XY12 in the Oslo Court, and case number GH56 in the Rome Court"
+    calls = fan_out(case, text)
+    assert [(call.values["case_number"], call.values["detail"]) for call in calls] == [
+        ("XY12", "status"),
+        ("XY12", "trial date"),
+        ("GH56", "status"),
+        ("GH56", "trial date"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("asked", "text"),
     [
@@ -70,8 +82,16 @@ def test_two_lists_are_combined_unless_they_go_together_respectively() -> None:
         (tool("solve", a="integer", b="integer", c="integer"), "Solve it where a=2, b=6, and c=5"),
         (tool("rank", team="array"), "The rank of Barcelona and Milan"),
         (tool("book", hotel="string", check_in_date="string"), "Book the Ritz from October 15, 2023 on"),
+        (tool("dividend", payout="integer", shares="integer"), "The dividend for a payout of 1000 and 50 shares"),
     ],
-    ids=["siblings", "a place and its country", "letters", "a parameter for the whole list", "a year in a date"],
+    ids=[
+        "siblings",
+        "a place and its country",
+        "letters",
+        "a parameter for the whole list",
+        "a year in a date",
+        "the next parameter's words behind a value",
+    ],
 )
 def test_values_of_several_parameters_are_one_call(asked: Tool, text: str) -> None:
     assert len(fan_out(asked, text)) == 1

@@ -113,6 +113,9 @@ def test_every_plan_is_valid(parts: list[str], links: set[tuple[str, str]]) -> N
         ("grades [A, B]", "list", ["A", "B"]),
         ("open example.wav please", "file", "example.wav"),
         ("songs by Ed Sheeran", "proper", "Ed Sheeran"),
+        ("the details of Case No 28473", "number", 28473),
+        ("the details of Case No 0017", "code", "0017"),
+        ("the details of case 0017", "code", "0017"),
     ],
 )
 def test_values_are_found_in_their_form(text: str, kind: str, value: object) -> None:
@@ -193,3 +196,36 @@ def _towns(count: int) -> str:
 
 
 _ENDINGS = [f"{letter}ham" for letter in "BCDFGKLMPRSTVWXZ"] + ["Bury"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("The weather in Oslo. What is the weather in Oslo like?", ["Oslo"]),
+        ("The weather in Oslo and in Bergen. Can you tell the weather in each city?", ["Oslo", "Bergen"]),
+    ],
+)
+def test_what_says_nothing_new_is_no_further_call(planner: ZeroShotPlanner, text: str, wanted: list[str]) -> None:
+    assert [task.arguments["city"] for task in planner.draft(text).tasks] == wanted
+
+
+def test_what_is_asked_again_is_as_before_but_for_what_is_said() -> None:
+    fetch = tool("fetch_sequence", "Fetch a sequence by its id", "", sequence_id="string", format="!string")
+    text = "Fetch the sequence with the id 'XY12', then fetch the same again but this time in the format 'genbank'."
+    tasks = ZeroShotPlanner(Toolset.of([fetch]), None).draft(text).tasks
+    assert [dict(task.arguments) for task in tasks] == [
+        {"sequence_id": "XY12"},
+        {"sequence_id": "XY12", "format": "genbank"},
+    ]
+
+
+def test_what_is_counted_is_one_thing_with_all_that_is_said_of_it(planner: ZeroShotPlanner) -> None:
+    draft = planner.draft(
+        "Could you help me with a few tasks? First, I am curious about the weather. I am in Oslo. Second, I had "
+        "dinner. The bill was $80. Could you calculate a 15% tip? Lastly, translate 'good evening' into Norwegian."
+    )
+    assert [(task.node, dict(task.arguments)) for task in draft.tasks] == [
+        ("get_weather", {"city": "Oslo"}),
+        ("calculate_tip", {"bill_total": 80, "percentage": 15}),
+        ("translate_text", {"text": "good evening", "language": "Norwegian"}),
+    ]
