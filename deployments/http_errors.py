@@ -79,7 +79,9 @@ def error_response(error: errors.ModelyardError) -> Response:
 
 
 def bug_response(error: Exception) -> Response:
-    """Return the answer to a request that met a bug; its details are in the log alone."""
+    """Return the answer to a request that met a bug, or a store that is away; its details are in the log alone."""
+    if isinstance(error, ConnectionError):  # the store's own; those of upstreams are translated where they happen
+        return error_response(errors.Overloaded("the store does not answer now", retry_after=2))
     return error_response(errors.ModelyardError(f"internal error: {type(error).__name__}"))
 
 
@@ -157,6 +159,7 @@ def install(app: FastAPI) -> None:
         return bug_response(error)  # the framework raises the error again, and the middleware logs it
 
     app.add_exception_handler(Exception, bug)
+    app.add_exception_handler(ConnectionError, bug)
     app.add_exception_handler(errors.ModelyardError, ours)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(ValidationError, validation)

@@ -91,15 +91,29 @@ class IdempotencyStore:
         """Hold a claim until cancelled."""
         while True:
             await asyncio.sleep(LEASE_S / 3)
-            await self._store.put(_TABLE, name, replace(mine, until=self._clock() + LEASE_S).to_bytes(), ttl_s=KEPT_S)
+            await self._put(name, replace(mine, until=self._clock() + LEASE_S))
 
     async def keep(self, name: str, answer: Kept) -> None:
         """Keep an answer for a day."""
-        await self._store.put(_TABLE, name, answer.to_bytes(), ttl_s=KEPT_S)
+        await self._put(name, answer)
 
-    async def release(self, name: str) -> None:
-        """Let go of a claim: what came of it is no answer, and asking again may try again."""
-        await self._store.delete(_TABLE, name)
+    async def release(self, name: str, mine: Kept) -> None:
+        """Let go of a claim: what came of it is no answer, and asking again may try again, for the same run."""
+        await self._put(name, replace(mine, until=0.0))
+
+    async def forget(self, name: str) -> None:
+        """Give a name back of which nothing came: it may be another request's."""
+        if not await self._is_answered(name):
+            await self._store.delete(_TABLE, name)
+
+    async def _put(self, name: str, kept: Kept) -> None:
+        if not await self._is_answered(name):
+            await self._store.put(_TABLE, name, kept.to_bytes(), ttl_s=KEPT_S)
+
+    async def _is_answered(self, name: str) -> bool:
+        """Say whether another process has made an answer meanwhile, because this one was too slow."""
+        raw = await self._store.get(_TABLE, name)
+        return raw is not None and bool(Kept.from_bytes(raw).status)
 
 
 def fingerprint(*parts: bytes) -> str:

@@ -27,7 +27,8 @@ from graph.stores.base import StateStore
 
 log = logging.getLogger("modelyard.gateway")
 
-PATHS = frozenset({"/v1/chat/completions", "/v1/runs"})
+RUNS = "/v1/runs"
+PATHS = frozenset({"/v1/chat/completions", RUNS})
 HEADER = b"idempotency-key"
 MAX_KEPT = 4 * 2**20
 """Longest answer that is kept, in bytes; a longer one is given and forgotten."""
@@ -66,18 +67,19 @@ class IdempotentAnswers:
         body = await request.body()
         exchange, path = scope["state"]["exchange"], scope["path"].encode()
         name = fingerprint(exchange.principal.id.encode(), path, key)
+        wanted = Kept(fingerprint(path, body), new_run_id())
         try:
-            kept, ours = await self._answers.claim(name, Kept(fingerprint(path, body), new_run_id()), until=until)
+            kept, ours = await self._answers.claim(name, wanted, until=until)
         except (ConnectionError, TimeoutError) as error:
             raise Overloaded("it cannot be told now whether this was answered before", retry_after=2) from error
         if not ours:
             await _replay(kept, send)
             return
         exchange.run = kept.run
-        await self._answer(name, kept, scope, _again(body, receive), send)
+        await self._answer(name, kept, scope, _again(body, receive), send, fresh=kept.run == wanted.run)
 
-    async def _answer(self, name: str, kept: Kept, scope: Scope, receive: Receive, send: Send) -> None:
-        recorder = _Recorder(send, scope["state"]["exchange"].headers)
+    async def _answer(self, name: str, kept: Kept, scope: Scope, receive: Receive, send: Send, *, fresh: bool) -> None:
+        recorder = _Recorder(send, scope["path"], scope["state"]["exchange"].headers)
         holding = asyncio.create_task(self._answers.renew(name, kept))
         try:
             await self._app(scope, receive, recorder)
@@ -86,12 +88,17 @@ class IdempotentAnswers:
             with suppress(asyncio.CancelledError, ConnectionError):
                 await holding
             # Shielded: a client that leaves now must not leave the claim behind.
-            await asyncio.shield(self._settle(name, kept, recorder))
+            await asyncio.shield(self._settle(name, kept, recorder, fresh))
 
-    async def _settle(self, name: str, kept: Kept, recorder: _Recorder) -> None:
+    async def _settle(self, name: str, kept: Kept, recorder: _Recorder, fresh: bool) -> None:
         answer = recorder.answer(kept)
         try:
-            await (self._answers.release(name) if answer is None else self._answers.keep(name, answer))
+            if answer is not None:
+                await self._answers.keep(name, answer)
+            elif recorder.path != RUNS or (fresh and recorder.refused):
+                await self._answers.forget(name)
+            else:  # the run may have been written down, by us or by a process that died: it must be found again
+                await self._answers.release(name, kept)
         except (ConnectionError, TimeoutError):
             log.warning("the store is away: an answer could not be kept for its Idempotency-Key")
 
@@ -99,7 +106,8 @@ class IdempotentAnswers:
 class _Recorder:
     """`send` that remembers what it sent, up to a bound."""
 
-    def __init__(self, send: Send, extra: Mapping[str, str]) -> None:
+    def __init__(self, send: Send, path: str, extra: Mapping[str, str]) -> None:
+        self.path = path
         self._send = send
         self._extra = extra
         self._start: Message | None = None
@@ -116,6 +124,11 @@ class _Recorder:
             self._fits = self._fits and len(self._body) + len(message.get("body", b"")) <= MAX_KEPT
             if self._fits:
                 self._body += message.get("body", b"")
+
+    @property
+    def refused(self) -> bool:
+        """Whether the request was at fault, so that nothing was begun for it."""
+        return self._start is not None and 400 <= self._start["status"] < 500
 
     def answer(self, kept: Kept) -> Kept | None:
         """Return the answer to keep; None if it failed, was cut short, or is too long."""

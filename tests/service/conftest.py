@@ -18,8 +18,6 @@ from scripted_upstream import ScriptedUpstream
 from service_process import ServiceProcess
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-OPERATORS_KEY = "the-operators-of-the-light-service"
-OPERATOR = {"authorization": f"Bearer {OPERATORS_KEY}"}
 STANDING = ExitStack()
 """What ends the services that stand."""
 
@@ -138,7 +136,7 @@ def light(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream, 
     folder = tmp_path_factory.mktemp("light")
     nodes = write_nodes(folder / "nodes", remote_node("shared", upstream, default=True), weather_node(upstream))
     store = redis_url.rsplit("/", 1)[0] + "/5"
-    key = {"MODELYARD_API_KEY": OPERATORS_KEY}
+    key = {"MODELYARD_API_KEY": "the-operators-of-the-light-service"}
     process = ServiceProcess(folder, environment=key, nodes=nodes, store=store, strategy="keyword", allow_private=True)
     with ExitStack() as stack:
         _stand(process, stack)

@@ -47,6 +47,9 @@ class ServiceProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self._options = options
         self._environment = {**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {}), MARK: self.mark}
+        key = self._environment.get("MODELYARD_API_KEY")
+        self.headers = {"authorization": f"Bearer {key}"} if key else {}
+        """The operator's, for a service that asks for a key."""
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -88,7 +91,7 @@ class ServiceProcess:
     def states(self) -> dict[str, str]:
         """What /readyz says of each node; nothing while nobody answers."""
         try:
-            found: dict[str, str] = httpx.get(f"{self.url}/readyz", timeout=5).json()["nodes"]
+            found: dict[str, str] = httpx.get(f"{self.url}/readyz", headers=self.headers, timeout=5).json()["nodes"]
         except (httpx.HTTPError, ValueError, KeyError):
             return {}
         return found

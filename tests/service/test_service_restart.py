@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from conftest import OPERATOR, ends_cleanly, remote_node, write_nodes
+from conftest import ends_cleanly, remote_node, write_nodes
 from service_process import ServiceProcess, until
 
 
@@ -23,14 +23,14 @@ def _light(folder: Path, store: str, nodes: Path | None = None) -> ServiceProces
 
 
 def _put(service: ServiceProcess, node: dict[str, Any]) -> None:
-    answer = httpx.put(f"{service.url}/v1/nodes/{node['name']}", content=yaml.safe_dump(node), headers=OPERATOR)
+    answer = httpx.put(f"{service.url}/v1/nodes/{node['name']}", content=yaml.safe_dump(node), headers=service.headers)
     assert answer.status_code == 201, answer.text
     until(lambda: service.states().get(str(node["name"])) == "ready", f"{node['name']} is ready")
 
 
 def _ask(service: ServiceProcess, model: str, text: str = "hello") -> httpx.Response:
     body = {"model": model, "messages": [{"role": "user", "content": text}]}
-    return httpx.post(f"{service.url}/v1/chat/completions", json=body, headers=OPERATOR, timeout=30)
+    return httpx.post(f"{service.url}/v1/chat/completions", json=body, headers=service.headers, timeout=30)
 
 
 @pytest.fixture
@@ -98,11 +98,13 @@ def test_two_services_on_one_redis_see_the_same_nodes(light, started, tmp_path, 
     _put(light, remote_node("late", upstream))
     until(lambda: two.states().get("late") == "ready", "the other service serves it too", 30)
     assert _ask(two, "late").status_code == 200
-    graphs = [httpx.get(f"{service.url}/v1/graph", headers=OPERATOR).json() for service in (light, two)]
+    graphs = [httpx.get(f"{service.url}/v1/graph", headers=service.headers).json() for service in (light, two)]
     assert graphs[0] == graphs[1]
     httpx.delete(f"{two.url}/v1/nodes/late").raise_for_status()
     until(lambda: "late" not in light.states(), "it is gone from the first", 30)
-    run = httpx.post(f"{light.url}/v1/runs", json={"plan": {"tasks": [_task("shared")]}}, headers=OPERATOR).json()["id"]
+    run = httpx.post(f"{light.url}/v1/runs", json={"plan": {"tasks": [_task("shared")]}}, headers=light.headers).json()[
+        "id"
+    ]
     until(lambda: httpx.get(f"{two.url}/v1/runs/{run}").json()["status"] == "ok", "a run is seen from both", 30)
     ends_cleanly(two)
     assert _ask(light, "shared").status_code == 200, "the end of one is nothing to the other"

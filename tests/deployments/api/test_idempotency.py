@@ -14,6 +14,7 @@ from test_keys import bearer, begin, make
 from waiting import until
 
 from deployments.idempotency import IdempotencyStore, Kept
+from graph.errors import Overloaded
 from graph.stores.memory import MemoryStore
 
 LAW = spec("law")
@@ -138,6 +139,54 @@ async def test_a_run_of_a_process_that_died_is_found_again(start: Start, monkeyp
     await store.put("idempotency", name, expired(raw))
     again = await service.http.post("/v1/runs", json=PLAN, headers={"idempotency-key": "k"})
     assert [run["id"] for run in (await service.http.get("/v1/runs")).json()["data"]] == [again.json()["id"]]
+
+
+@pytest.mark.parametrize("known_before", [False, True])
+async def test_a_run_that_was_written_down_is_found_again_whatever_went_wrong_after(
+    start: Start, monkeypatch: pytest.MonkeyPatch, known_before: bool
+) -> None:
+    """The store left before the answer; or its process died, and the next one could not answer at once."""
+    service = await start(LAW)
+    runs, headers = service.gateway.runs, {"idempotency-key": "k"}
+    real, ids = runs.start, []
+
+    async def broken(*args: Any, **fields: Any) -> str:
+        ids.append(await real(*args, **fields))
+        raise ConnectionError("away")
+
+    def starting() -> None:
+        raise Overloaded("no node is ready yet")
+
+    monkeypatch.setattr(runs, "start", broken)
+    answer = await service.http.post("/v1/runs", json=PLAN, headers=headers)
+    assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]["code"]) == (
+        503,
+        "2",
+        "overloaded",
+    )
+    if known_before:
+        with monkeypatch.context() as patch:
+            patch.setattr(service.gateway.orchestrator, "require_nodes", starting)
+            assert (await service.http.post("/v1/runs", json=PLAN, headers=headers)).status_code == 503
+    again = await service.http.post("/v1/runs", json=PLAN, headers=headers)
+    assert (again.status_code, [again.json()["id"]]) == (202, ids)
+
+
+async def test_a_run_that_was_refused_leaves_its_key_free(start: Start) -> None:
+    service = await start(LAW)
+    headers, wrong = {"idempotency-key": "k"}, {"plan": {"tasks": []}}
+    assert (await service.http.post("/v1/runs", json=wrong, headers=headers)).status_code == 400
+    assert (await service.http.post("/v1/runs", json=PLAN, headers=headers)).status_code == 202
+
+
+async def test_who_was_too_slow_takes_no_answer_back() -> None:
+    answers, slow = IdempotencyStore(MemoryStore()), Kept("request", "run_1")
+    answer = Kept("request", "run_1", 0.0, 202, (), "{}")
+    await answers.keep("n", answer)
+    await answers.release("n", slow)
+    await answers.forget("n")
+    await answers.keep("n", slow)
+    assert await answers.claim("n", slow) == (answer, False)
 
 
 def expired(raw: bytes) -> bytes:
