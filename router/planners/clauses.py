@@ -67,6 +67,8 @@ _OBJECT = re.compile(
 )
 _OPEN = re.compile(r"(?i)\b(?:to|can|could|should|must|will|would|may|might|that|which|who|how to)\s+(?:\w+ly\s+)?\w+")
 _DANGLING = re.compile(r"(?i)[\s,;]+(?:and|then|and then|but|also)$")
+_OF_THE_LAST = re.compile(r"(?i)(?:it|this|that|they|these|those|he|she|there)\b")
+"""How a sentence begins that says more of what was asked before."""
 _SENTENCE_START = re.compile(
     r"(?i)(?:what|how|why|when|where|who|which)\b|(?:is|are|does|do|can|could|should|would)\s+(?:a|an|the|it|i|we|"
     r"you|my|this)\b"
@@ -198,7 +200,8 @@ class Splitter:
             or shown.rstrip().endswith(("?", "？"))
         )
         said = _DANGLING.sub("", text[begin:end].strip(" ,;\n\t"))
-        opens = joint == start and COUNTED.match(masked, start, end) is not None
+        own = asks or not _OF_THE_LAST.match(shown)
+        opens = joint == start and own and not constraint and COUNTED.match(masked, start, end) is not None
         return Clause(said, ordered, soft, asks and not constraint, opens, glue)
 
 

@@ -103,9 +103,11 @@ COUNTED = compile(
 """What begins one of several requests that are counted."""
 
 HELP = compile(
-    r"(?i)(?:(?:please|kindly) )?(?:can|could|would|will) you (?:please |kindly )?(?:(?:help|assist)(?: me)?|"
-    r"(?:solve|answer|do|find|provide|calculate|compute|give me|tell me)(?=.{0,20}\b(?:these|this|them)\b))"
-    r"(?: with| by)?[^'\"\d]{0,60}[.?!:]*"
+    r"(?i)(?:(?:please|kindly) )?(?:can|could|would|will) you (?:please |kindly )?"
+    r"(?:(?:help|assist)(?: me)?(?: out)?(?: with)?|solve|answer|do|find|provide|calculate|compute|(?:give|tell) me) "
+    r"(?:(?:a|the|few|couple|of|some|several|following|two|three|four|five|two-step|all|these|this|my) ){0,4}"
+    r"(?:these|this|that|them|it|things?|tasks?|questions?|problems?|calculations?|conversions?|requests?|information)"
+    r"(?: and \w+)?(?: for me)?[.?!:]*"
 )
 """A sentence that asks for help with what is counted before or behind it."""
 

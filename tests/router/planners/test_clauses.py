@@ -31,6 +31,11 @@ def texts(request: str) -> list[str]:
         ("I have a lease. It has no end date. Is it valid?", ["I have a lease. It has no end date. Is it valid?"]),
         ("What is a tort? How do I sort a list?", ["What is a tort?", "How do I sort a list?"]),
         ("Ask Dr. Smith about torts, e.g. libel", ["Ask Dr. Smith about torts, e.g. libel"]),
+        (
+            "First, explain torts. Could you help me write a poem about this? Lastly, sum it up.",
+            ["explain torts.", "Could you help me write a poem about this?", "sum it up."],
+        ),
+        ("Write a poem. Additionally, it must rhyme. Then, sum it up.", ["Write a poem. it must rhyme.", "sum it up."]),
         ("Explain torts, puis write a poem", ["Explain torts", "write a poem"]),
         (
             "Can you help me with two things? First, explain torts. Second, I have a lease. It has no end. Is it "
