@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -79,16 +79,20 @@ class IdempotentAnswers:
         await self._answer(name, kept, scope, _again(body, receive), send, fresh=kept.run == wanted.run)
 
     async def _answer(self, name: str, kept: Kept, scope: Scope, receive: Receive, send: Send, *, fresh: bool) -> None:
-        recorder = _Recorder(send, scope["path"], scope["state"]["exchange"].headers)
         holding = asyncio.create_task(self._answers.renew(name, kept))
-        try:
-            await self._app(scope, receive, recorder)
-        finally:
+
+        async def settle() -> None:
             holding.cancel()
             with suppress(asyncio.CancelledError, ConnectionError):
                 await holding
-            # Shielded: a client that leaves now must not leave the claim behind.
-            await asyncio.shield(self._settle(name, kept, recorder, fresh))
+            await self._settle(name, kept, recorder, fresh)
+
+        recorder = _Recorder(send, settle, scope["path"], scope["state"]["exchange"].headers)
+        try:
+            await self._app(scope, receive, recorder)
+        finally:
+            if not recorder.settled:
+                await asyncio.shield(settle())  # a client that leaves now must not leave the claim behind
 
     async def _settle(self, name: str, kept: Kept, recorder: _Recorder, fresh: bool) -> None:
         answer = recorder.answer(kept)
@@ -104,26 +108,45 @@ class IdempotentAnswers:
 
 
 class _Recorder:
-    """`send` that remembers what it sent, up to a bound."""
+    """`send` that remembers what it sent, up to a bound, and sees to it that an answer is kept before its end is told.
 
-    def __init__(self, send: Send, path: str, extra: Mapping[str, str]) -> None:
+    Else a process that dies between the two would have its answer made once more, and otherwise.
+    """
+
+    def __init__(self, send: Send, settle: Callable[[], Awaitable[None]], path: str, extra: Mapping[str, str]) -> None:
         self.path = path
+        self.settled = False
         self._send = send
+        self._settle = settle
         self._extra = extra
         self._start: Message | None = None
+        self._last: Message | None = None
         self._body = bytearray()
         self._whole = False
         self._fits = True
 
     async def __call__(self, message: Message) -> None:
-        await self._send(message)
         if message["type"] == "http.response.start":
             self._start = message
         elif message["type"] == "http.response.body":
-            self._whole = not message.get("more_body", False)
-            self._fits = self._fits and len(self._body) + len(message.get("body", b"")) <= MAX_KEPT
+            piece = message.get("body", b"")
+            self._fits = self._fits and len(self._body) + len(piece) <= MAX_KEPT
             if self._fits:
-                self._body += message.get("body", b"")
+                self._body += piece
+            if message.get("more_body", False) and piece.endswith(DONE):
+                self._last = message
+                return
+            await self._ends(message)
+        await self._send(message)
+
+    async def _ends(self, message: Message) -> None:
+        self._whole = not message.get("more_body", False)
+        if self._whole and not self.settled:
+            self.settled = True
+            await asyncio.shield(self._settle())
+        if self._last is not None:
+            last, self._last = self._last, None
+            await self._send(last)
 
     @property
     def refused(self) -> bool:

@@ -172,6 +172,29 @@ async def test_a_run_that_was_written_down_is_found_again_whatever_went_wrong_af
     assert (again.status_code, [again.json()["id"]]) == (202, ids)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_is_kept_before_its_end_is_told(
+    start: Start, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """A process that dies when its client has the answer must not have it made anew."""
+    service, told = await start(LAW), asyncio.Event()
+    real = IdempotencyStore.keep
+
+    async def keep(*args: Any) -> None:
+        await told.wait()
+        await real(*args)
+
+    monkeypatch.setattr(IdempotencyStore, "keep", keep)
+    body = {"model": "law", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+    client = LeavingClient(service.app, "/v1/chat/completions", body, headers={"idempotency-key": "k"})
+    await until(lambda: bool(FakeNode.calls))
+    await asyncio.sleep(0.05)
+    assert not client.received if not stream else client.received and b"[DONE]" not in client.received
+    told.set()
+    await until(lambda: (b"[DONE]" if stream else b"finish_reason") in client.received)
+    await client.leave()
+
+
 async def test_a_run_that_was_refused_leaves_its_key_free(start: Start) -> None:
     service = await start(LAW)
     headers, wrong = {"idempotency-key": "k"}, {"plan": {"tasks": []}}
