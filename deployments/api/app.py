@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -21,17 +22,30 @@ from deployments.gateway import Gateway
 from deployments.middleware import RequestMiddleware
 from graph.spec import NodeSpec
 
+KNOWN_S = 120.0
+"""How long a new replica is given no requests since it does not know its nodes: the others answer meanwhile."""
+
+
+async def _known(gateway: Gateway) -> None:
+    """Wait until the gateway knows its nodes, or come into service without them: the controller may be away."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(KNOWN_S):
+            while not gateway.ready:  # noqa: ASYNC110  # readiness has no event
+                await asyncio.sleep(0.05)
+
 
 def create_app(gateway: Gateway, *, standalone: bool = True) -> FastAPI:
     """Build the application around a gateway, which starts and stops with it.
 
-    `standalone` is off under Serve, which puts the request's id into the answer and cancels the work of a client that
-    left by itself.
+    `standalone` is off under Serve, which puts the request's id into the answer, cancels the work of a client that
+    left by itself, and gives a replica no requests before it has started.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await gateway.start()
+        if not standalone:
+            await _known(gateway)
         try:
             yield
         finally:
