@@ -55,7 +55,9 @@ class Intake:
             if limit != told or ticks >= REPEAT_TICKS:
                 told, ticks = limit, 0
                 with suppress(OSError, TimeoutError):  # HAProxy may be starting; it is told again
-                    await _command(socket, f"set maxconn server {self._server} {limit}")
+                    # Before the first requests come, HAProxy need not know of this process.
+                    level = logging.WARNING if self.requests else logging.DEBUG
+                    await _command(socket, f"set maxconn server {self._server} {limit}", level)
 
 
 def next_limit(limit: int, requests: int, wait_s: float, most: int) -> int:
@@ -78,12 +80,12 @@ async def _wait_for_turns() -> float:
     return loop.time() - begun
 
 
-async def _command(socket: Path, text: str) -> None:
+async def _command(socket: Path, text: str, level: int) -> None:
     async with asyncio.timeout(ANSWER_S):
         reader, writer = await asyncio.open_unix_connection(socket)
         try:
             writer.write(f"{text}\n".encode())
             if answer := (await reader.read()).strip():
-                log.warning("HAProxy did not take %r: %s", text, answer.decode(errors="replace"))
+                log.log(level, "HAProxy did not take %r: %s", text, answer.decode(errors="replace"))
         finally:
             writer.close()

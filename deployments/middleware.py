@@ -153,9 +153,11 @@ class RequestMiddleware:
             otel.set_http_status(span, status)
         _name_by_route(span, scope)
         span.end()
+        seconds = time.perf_counter() - exchange.began
+        if scope["path"] not in UNTRACED:
+            log.info("%s %s %s %.1f ms", scope["method"], scope["path"], status or "unanswered", seconds * 1000)
         if scope["path"] in ANSWERING:
             trace_id = exchange.trace_id if otel.is_kept(span) else ""
-            seconds = time.perf_counter() - exchange.began
             self._on_answered(exchange.timings.get("auth", 0.0) / 1000, seconds, trace_id)
 
     async def _admit(self, method: str, path: str, headers: Headers, exchange: Exchange) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -74,6 +75,15 @@ async def test_a_bug_is_an_answer_that_tells_nothing(caplog: pytest.LogCaptureFi
         answer = await http.get("/any")
     assert (answer.status_code, answer.json()["error"]["type"]) == (500, "internal_error")
     assert "hunter2" not in answer.text and "hunter2" in caplog.text
+
+
+async def test_a_request_is_a_line_of_the_log_where_it_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "modelyard.gateway"):
+        async with client() as http:
+            await http.get("/any")
+            await http.get("/healthz")
+    (line,) = caplog.messages
+    assert re.fullmatch(r"GET /any 200 [\d.]+ ms", line)
 
 
 async def test_a_client_that_leaves_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
