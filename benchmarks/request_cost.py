@@ -1,6 +1,6 @@
 """Microseconds of CPU that a request takes in a gateway's process, with tracing off, held and recorded, in one run.
 
-python -m benchmarks.request_cost
+python -m benchmarks.request_cost [--out FILE]
 
 A routed call over the whole ASGI application and all policies, to a node in the same process that answers at once: no
 socket, no model, no Ray. Rounds of the modes take turns, each in a process of its own; the best round counts.
@@ -8,13 +8,17 @@ socket, no model, no Ray. Rounds of the modes take turns, each in a process of i
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -121,18 +125,27 @@ async def measure(settings: dict[str, Any]) -> float:
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print(asyncio.run(measure(MODES[sys.argv[1]])))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="file to write the figures to, as JSON")
+    parser.add_argument("--mode", choices=list(MODES), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.mode:
+        print(asyncio.run(measure(MODES[options.mode])))
         return
+    load = os.getloadavg()
     found: dict[str, list[float]] = {name: [] for name in MODES}
     for _ in range(TURNS):
         for name in MODES:
-            command = [sys.executable, "-m", "benchmarks.request_cost", name]
+            command = [sys.executable, "-m", "benchmarks.request_cost", "--mode", name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[name].append(float(done.stdout.split()[-1]))
     off = min(found["off"])
     for name, values in found.items():
         print(f"{name:<36}{min(values):8.1f} us{min(values) - off:+8.1f}")
+    if options.out:
+        machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "load": load}
+        figures = {name: round(min(values), 1) for name, values in found.items()}
+        options.out.write_text(json.dumps(machine | {"us_per_request": figures}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
