@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.app_names import GATEWAY, is_ours
+from deployments.draining import let_answers_end
 from deployments.settings import Settings, process_environment, ray_token_known
 from graph.errors import ModelyardError
 
@@ -181,6 +182,8 @@ class RayHost:
         import ray
         from ray import serve
 
+        if self._folder is not None:
+            let_answers_end(sorted(self._folder.glob("*/admin.sock")), self._settings.drain_s)
         children = _descendants(os.getpid()) if self._settings.address is None else set()
         # Serve, asked while Ray is not there, joins the newest cluster of the machine: its nodes are somebody else's.
         if ray.is_initialized():

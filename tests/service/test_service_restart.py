@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,11 @@ def test_a_killed_service_starts_again_with_its_nodes_and_its_runs(started, tmp_
     assert taken.process is not None and taken.process.wait(60) == 1
     assert f"127.0.0.1:{after.port} is taken by " in taken.output and "--port" in taken.output
 
-    assert after.stop(signal.SIGINT) == 0, after.output
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(_ask, after, "first", "say 20 words")
+        until(lambda: upstream.asked("say 20 words"), "it is being answered")
+        assert after.stop(signal.SIGTERM) == 0, after.output
+        assert len(answer.result().json()["choices"][0]["message"]["content"].split()) == 20, "it ended whole"
     assert list(after.processes()) == []
 
 
