@@ -123,12 +123,14 @@ class RayHost:
             logging.getLogger(name).setLevel(logging.ERROR)
         if self._settings.address is None:
             cpus = self._settings.num_cpus or max(LOCAL_CPUS, os.cpu_count() or 1)
+            port = self._settings.metrics_port
             ray.init(
                 address="local",
                 num_cpus=cpus,
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=False,
+                _metrics_export_port=port and port + 1,
                 _node_ip_address="127.0.0.1" if self._settings.host in ("127.0.0.1", "localhost") else None,
             )
         else:

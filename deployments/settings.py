@@ -127,8 +127,8 @@ class Settings(BaseModel):
     """Where spans go (`http://host:4318`); also `OTEL_EXPORTER_OTLP_ENDPOINT`."""
     jaeger_url: str | None = Field(None, pattern=r"^https?://[^\s/]+")
     """Where people open Jaeger (`http://127.0.0.1:16686`): `modelyard trace` then links to it."""
-    metrics_port: int | None = Field(None, ge=1, le=65535)
-    """Port on which each gateway gives its own metrics without a key, for a scrape of every one of several gateways."""
+    metrics_port: int | None = Field(None, ge=1, le=65534)
+    """Port of the metrics of each gateway, without a key; on the next one are those of the Ray that `up` starts."""
     capture_content: bool = False
     """Whether messages are put on spans; also `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`."""
     gate: Literal["on", "warn", "off"] = "on"

@@ -73,8 +73,11 @@ def test_the_image_holds_the_models_of_the_nodes_that_it_runs() -> None:
 
 def test_prometheus_scrapes_the_service_and_reads_the_charts_alerts() -> None:
     config = content("prometheus")
-    (scrape,) = config["scrape_configs"]
+    scrape, ray = config["scrape_configs"]
     assert scrape["static_configs"] == [{"targets": ["modelyard:8000"]}] and "authorization" in scrape
+    command = SERVICES["modelyard"]["command"]
+    port = int(command[command.index("--metrics-port") + 1])
+    assert ray["static_configs"] == [{"targets": [f"modelyard:{port + 1}"]}]
     mounted = {target: source for source, target, *_ in sources(SERVICES["prometheus"])}
     assert [mounted[file] for file in config["rule_files"]] == ["./helm/modelyard/files/alerts.yaml"]
 

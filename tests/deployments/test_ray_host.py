@@ -3,6 +3,7 @@ import os
 import socket
 import sys
 from contextlib import redirect_stdout
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,6 +32,14 @@ def test_a_free_port_has_no_owner(listener):
     port = listener.getsockname()[1]
     listener.close()
     assert port_owner("127.0.0.1", port) is None
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, None), (9464, 9465)])
+def test_rays_own_metrics_are_beside_the_gateways(monkeypatch, given, wanted):
+    asked = {}
+    monkeypatch.setattr("ray.serve.start", lambda **_: None)
+    RayHost(Settings(metrics_port=given))._connect(SimpleNamespace(init=lambda **options: asked.update(options)))
+    assert asked["_metrics_export_port"] == wanted
 
 
 def test_replica_ports_are_a_block_below_the_ephemeral_range():
