@@ -116,7 +116,11 @@ def test_services_policies_and_budgets_select_pods(rendered: list[Manifest]) -> 
 def test_experts_that_change_replace_no_pod(helm: Helm) -> None:
     before = helm.manifests({"experts": [EXPERT]})
     after = helm.manifests({"experts": [EXPERT | {"description": "Statutes."}, EXPERT | {"name": "tax"}]})
-    assert only(before, "RayService") == only(after, "RayService")
+    assert only(before, "RayService")["spec"] == only(after, "RayService")["spec"]
+    sums = [
+        only(manifests, "RayService")["metadata"]["annotations"]["checksum/experts"] for manifests in (before, after)
+    ]
+    assert sums[0] != sums[1]
     assert set(only(after, "ConfigMap", "-experts")["data"]) == {"law.yaml", "tax.yaml"}
     folder = serve_config(after)["applications"][0]["args"]["nodes"]
     for _, template in pod_templates([only(after, "RayService")]):

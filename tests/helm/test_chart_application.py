@@ -13,6 +13,7 @@ from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.app_names import GATEWAY
+from deployments.intake import LEAST
 from deployments.settings import Settings
 from graph.errors import InvalidRequest
 from graph.loader import load_text
@@ -58,6 +59,12 @@ def test_its_import_path_builds_the_application(ready: list[Manifest], monkeypat
 def test_a_wrong_setting_is_named_when_the_application_is_built() -> None:
     with pytest.raises(InvalidRequest, match=r"settings\.min_probability: .* got 7"):
         importlib.import_module("deployments.app").from_args({"min_probability": 7})
+
+
+def test_a_busy_gateway_asks_for_another(ready: list[Manifest]) -> None:
+    (gateway,) = serve_config(ready)["applications"][0]["deployments"]
+    scaling = gateway.get("autoscaling_config", {"target_ongoing_requests": 1})
+    assert scaling["target_ongoing_requests"] < LEAST  # what HAProxy lets in is all that the autoscaler sees
 
 
 def test_the_drain_fits_into_the_pods_end(ready: list[Manifest]) -> None:
