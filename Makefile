@@ -4,9 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev,demo
 PORT ?= 8000
+LITELLM := $(VENV)-litellm
 export RAY_USAGE_STATS_ENABLED := 0
+# What benchmarks measure beside the service, where it is installed (`make litellm`) or named.
+ifneq ($(wildcard $(LITELLM)/bin/litellm),)
+export LITELLM_PROXY ?= $(abspath $(LITELLM)/bin/litellm)
+endif
 
-.PHONY: help install demo up test check lint types tests bench faults clean
+.PHONY: help install demo up test check lint types tests bench litellm faults clean
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,8 +60,12 @@ $(VENV)/.helm: $(VENV)/.installed
 bench: install ## Measure the gateway beside a bare upstream and bare Ray Serve
 	$(BIN)/python -m benchmarks.gateway
 
-faults: install ## Play the sixteen faults of an upstream to the service, and to LiteLLM's proxy where LITELLM_PROXY names it
+litellm: ## Install LiteLLM's proxy into a virtual environment of its own, for bench and faults to measure beside the service
+	$(PYTHON) -m venv $(LITELLM)
+	$(LITELLM)/bin/python -m pip install --quiet 'litellm[proxy]>=1.106,<2'
+
+faults: install ## Play the sixteen faults of an upstream to the service, and to LiteLLM's proxy after `make litellm`
 	$(BIN)/python -m benchmarks.faults
 
 clean: ## Remove the virtual environment, caches and local state
-	rm -rf $(VENV) .modelyard .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LITELLM) .modelyard .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -215,6 +215,8 @@ async def measure(options: argparse.Namespace) -> int:
                 MODELYARD,
             )
         ]
+        if not options.litellm:
+            print("LiteLLM's proxy is not played to: `make litellm` installs it, or LITELLM_PROXY names its program")
         if program := options.litellm:
             started.append(("LiteLLM", lambda folder: litellm(folder, program, upstream.url, options.limit_s), LITELLM))
         for name, start, ways in started:
