@@ -48,7 +48,7 @@ def columns_of(tool: Tool, text: str) -> list[Column]:
             continue
         columns = _of_run(tool, [item for item in scalars if item.name not in found], run)
         found |= columns
-        if columns or _listed(tool, run):
+        if columns or _listed(tool):
             spent += [(m.start, m.end) for m in run]
     for mention in known:
         if _free(mention, spent):
@@ -171,6 +171,9 @@ def _of_one(tool: Tool, scalars: Sequence[Parameter], run: Sequence[Mention]) ->
         if all(_admits(item, m) for m in run)
     }
     fitting = [order for order, own in fits.items() if min(own) >= MEANT - 0.1 and max(own) >= MEANT]
+    if not fitting and not _listed(tool):  # an optional one that alone can take them: "in Oslo, Bergen and Rome"
+        likely = [order for order, own in fits.items() if max(own) >= MEANT and min(own) > MEANT / 2]
+        fitting = likely if len(likely) == 1 else []
     required = [order for order in fitting if scalars[order].required] or fitting
     if not required:
         return None
@@ -195,8 +198,8 @@ def _of_another(scalars: Sequence[Parameter], best: Parameter, mention: Mention)
     return max(others, default=0.0) >= max(evidence(best, mention) + 0.3, TOLD)
 
 
-def _listed(tool: Tool, run: Sequence[Mention]) -> bool:
-    """Whether a list is the value of a parameter that takes a whole list."""
+def _listed(tool: Tool) -> bool:
+    """Whether a list may be the value of a parameter that takes a whole list."""
     return any(item.type == "array" for item in tool.parameters)
 
 

@@ -27,6 +27,13 @@ _STATED = re.compile(
     r"(?i)\b(?:path|url|link|file|image|audio|video|html|json|xml|token|base64|password|timestamp|e-?mail|phone|dates?|time|filters?)\b"
 )
 
+_MONEY = re.compile(
+    r"(?i)(?P<cue>\b(?:in|to|into)\s+)?(?P<name>\b(?:(?:us|american|canadian|australian|british|japanese|swiss|indian|"
+    r"chinese|mexican|norwegian|swedish|danish)\s+)?(?:dollars?|euros?|pounds?(?: sterling)?|yen|yuan|rupees?|francs?|"
+    r"kron(?:er|or|a|e)|pesos?|won|zlotys?|reais)\b)"
+)
+_INTO = re.compile(r"(?i)(?:^|_)(?:to|target|dest\w*|quote|into|converted)(?:_|$)")
+
 
 def complete(tool: Tool, text: str, arguments: Mapping[str, Value], missing: Iterable[Parameter]) -> dict[str, Value]:
     """Return arguments with what the text still offers for missing parameters; what it does not offer stays missing."""
@@ -66,7 +73,15 @@ def _worded(item: Parameter, tool: Tool, text: str, taken: list[tuple[int, int]]
         return written
     if item.type not in ("string", "any") or _STATED.search(item.name.replace("_", " ")):
         return None
-    return _phrase(item, tool, text, taken)
+    return _currency(item, tool, text) or _phrase(item, tool, text, taken)
+
+
+def _currency(item: Parameter, tool: Tool, text: str) -> str | None:
+    """Return the currency that a text names in words: the one behind "into", or the other, by the parameter's name."""
+    if not re.search(r"(?i)currenc|exchange", f"{tool.name} {tool.description} {item.name}"):
+        return None
+    into = _INTO.search(item.name) is not None
+    return next((match["name"] for match in _MONEY.finditer(text) if (match["cue"] is not None) == into), None)
 
 
 def _formula(item: Parameter, text: str) -> str | None:

@@ -28,6 +28,11 @@ _ONLY: Mapping[str, re.Pattern[str]] = {
     "url": re.compile(r"(?i)(?:^|_)url(?:$|_)|_link$"),
     "time": re.compile(r"(?i)_time$|^time$"),
 }
+_LIKE: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = (
+    (re.compile(r"(?i)e-?mail(?:_?address)?$"), re.compile("@")),
+    (re.compile(r"(?i)(?:phone|mobile)(?:_?(?:number|no))?$"), re.compile(r"\d{3}")),
+)
+"""Names of parameters, and what their values have however they are said: no quoted "hello" is a phone number."""
 _CUES: Mapping[str, str] = {
     "from": r"from|source|origin|start|begin|departure|pickup",
     "to": r"(?:^|_)to(?:_|$)|target|dest|end|arrival|recipient|dropoff|language",
@@ -111,6 +116,8 @@ def _form(item: Parameter, mention: Mention) -> float:
     for kind, pattern in _ONLY.items():
         if pattern.search(item.name) and mention.kind not in (kind, "quoted", "date"):
             return 0.0
+    if any(name.search(item.name) and not like.search(str(mention.value)) for name, like in _LIKE):
+        return 0.0
     return _text_form(item, mention, label)
 
 

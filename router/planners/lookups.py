@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from graph.plan import Value
 from router.planners.references import NUMBERS, identifies, loose, similar
 from router.planners.toolset import ANY, Parameter, Tool, Toolset
 from router.planners.words import action, spoken, told
@@ -102,3 +103,13 @@ def named_otherwise(name: str, item: Parameter, finder: Tool, text: str) -> bool
 def _kin(one: Tool, other: Tool) -> frozenset[str]:
     """Return the words that two tools' names share, verbs left out."""
     return frozenset(word for word in told(one.name) & told(other.name) if action(word) is None)
+
+
+def without_ids(text: str, tool: Tool, arguments: Mapping[str, Value], other: Tool) -> str:
+    """Return a text without the identifiers that a call has and that a look-up for it does not ask for."""
+    own = {item.name for item in other.parameters}
+    for item in tool.parameters:
+        value = arguments.get(item.name)
+        if isinstance(value, str) and identifies(item) and item.name not in own:
+            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "", text)
+    return text

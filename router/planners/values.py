@@ -111,7 +111,7 @@ def mentions(text: str) -> list[Mention]:
 
 @lru_cache(maxsize=64)  # one draft asks for the same few texts dozens of times
 def _mentions(text: str) -> tuple[Mention, ...]:
-    found = [item for match in islice(_ALL.finditer(text), MOST) if (item := _mention(text, match)) is not None]
+    found = [item for match in islice(_matches(text), MOST) if (item := _mention(text, match)) is not None]
     taken = [(item.start, item.end) for item in found]
     found += [
         replace(_made(text, "number", _NUMBER_WORDS[match[0].lower()], match.start(), match.end()), spelt=True)
@@ -119,6 +119,18 @@ def _mentions(text: str) -> tuple[Mention, ...]:
         if all(match.end() <= start or match.start() >= end for start, end in taken)
     ]
     return tuple(sorted(found, key=lambda item: item.start)[:MOST])
+
+
+def _matches(text: str) -> Iterator[re.Match[str]]:
+    """Yield what may be a value; a verb before a number ("Convert 100 euros") begins no name."""
+    position = 0
+    while match := _ALL.search(text, position):
+        first, *others = match[0].split() if match.lastgroup == "proper" else ("",)
+        if others and others[0].isdigit() and _begins(first):
+            position = match.start() + len(first)
+            continue
+        yield match
+        position = max(match.end(), match.start() + 1)
 
 
 def _mention(text: str, match: re.Match[str]) -> Mention | None:

@@ -17,7 +17,7 @@ from router.planners.binding import Bound, bind, literals, points_back
 from router.planners.completion import complete
 from router.planners.fan_out import MAX_CALLS, Asked, fan_out
 from router.planners.fetching import sources, works_on
-from router.planners.lookups import ENOUGH, MAX_CHAIN, chain_to, is_name, named_otherwise, related
+from router.planners.lookups import ENOUGH, MAX_CHAIN, chain_to, is_name, named_otherwise, related, without_ids
 from router.planners.matching import Matcher, Part
 from router.planners.references import Given, identifies, refer
 from router.planners.toolset import Draft, Parameter, Tool, Toolset
@@ -145,7 +145,7 @@ class Drafting:
             call = self._fetched(tool, call, text)
             bound = self._bound(tool, call, alone=len(calls) == 1)
             depth = 0
-            while bound.missing and depth < MAX_CHAIN and (made := self._produce(bound.missing, tool, text, part)):
+            while bound.missing and depth < MAX_CHAIN and (made := self._produce(bound, tool, text, part)):
                 for given in made[:-1]:  # "in Bergen and Oslo": a call for each of them
                     self._put(tool, text, bind(tool, call.text, self.request, [given], values=call.values))
                 bound = self._bound(tool, call, alone=len(calls) == 1)
@@ -172,17 +172,17 @@ class Drafting:
         """Add one call of a tool with what can be bound."""
         self._put(tool, text, completed(tool, text, bind(tool, text, self.request, self.given)))
 
-    def _produce(self, missing: Sequence[Parameter], tool: Tool, text: str, part: Part) -> list[Given]:
+    def _produce(self, bound: Bound, tool: Tool, text: str, part: Part) -> list[Given]:
         """Put producers of the first missing input before, one for each thing that the text names; return them."""
-        for item in missing:
+        for item in bound.missing:
             ranked = []
             for score, other in related(item, tool, self.tools):
                 cautious = replace(other, acts=tool.acts)
                 calls = [
                     bind(cautious, call.text, self.request, self.given, values=call.values)
-                    for call in _named_calls(other, text)
+                    for call in _named_calls(other, without_ids(text, tool, bound.arguments, other))
                 ]
-                if not all(self._has(other, bound) for bound in calls):
+                if not all(self._has(other, call) for call in calls):
                     lacking = 0.8 * len(calls[0].missing)
                     ranked.append((score + self._fit(other, part) - lacking, other.name, calls))
             best = max(ranked, key=lambda entry: entry[:2], default=None)

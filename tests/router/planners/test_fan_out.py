@@ -36,9 +36,14 @@ LOAN = tool("monthly_payment", loan_amount="integer", interest_rate="number", lo
         (WEATHER, "Get the weather in Rome, Oslo and Bern", ["Rome", "Oslo", "Bern"]),
         (WEATHER, "Get the weather in Miami, Florida and Austin, Texas", ["Miami, Florida", "Austin, Texas"]),
         (WEATHER, "Get the weather in Rome. Then do the same for Oslo and Bern", ["Rome", "Oslo", "Bern"]),
+        (
+            tool("weather", city="!string", unit="C|F"),
+            "The weather in Oslo, Bergen and Rome",
+            ["Oslo", "Bergen", "Rome"],
+        ),
         (AREA, "The area of two circles, one with a radius of 5 m and another with a radius of 10 m", [5, 10]),
     ],
-    ids=["list", "towns with their states", "the same for others", "given again"],
+    ids=["list", "towns with their states", "the same for others", "one that may be left out", "given again"],
 )
 def test_a_parameter_with_several_values_is_several_calls(asked: Tool, text: str, wanted: list[object]) -> None:
     name = asked.parameters[0].name
@@ -59,6 +64,15 @@ def test_two_lists_are_combined_unless_they_go_together_respectively() -> None:
     assert [tuple(call.values.values()) for call in fan_out(plays, f"{text} respectively")] == [
         ("Abba", 20),
         ("Queen", 15),
+    ]
+
+
+def test_what_goes_together_is_sent_together() -> None:
+    send = tool("send_sms", phone="string", text="string")
+    calls = fan_out(send, "send 'hello' to +4791234567 and 'bye' to +4791111111")
+    assert [call.values for call in calls] == [
+        {"text": "hello", "phone": "+4791234567"},
+        {"text": "bye", "phone": "+4791111111"},
     ]
 
 

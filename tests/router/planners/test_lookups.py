@@ -170,3 +170,13 @@ def test_each_of_several_names_is_looked_up_for_numbers_too(text: str) -> None:
 )  # fmt: skip
 def test_names_are_told_from_identifiers(value: str, expected: bool) -> None:
     assert is_name(value) is expected
+
+
+def test_an_identifier_of_the_call_is_nothing_to_look_up_by() -> None:
+    book = tool("book_visit", "Book a visit of a patient", "", patient_id="string", doctor_id="string")
+    tools = Toolset.of([tool("find_patient", "Find a patient by name", "patient_id", name="string"), book])
+    tasks = ZeroShotPlanner(tools, None).draft("Book a visit for Maria Olsen with doctor d-3").tasks
+    assert [dict(task.arguments) for task in tasks] == [
+        {"name": "Maria Olsen"},
+        {"patient_id": Ref("t1", ("patient_id",)), "doctor_id": "d-3"},
+    ]

@@ -113,6 +113,8 @@ def test_every_plan_is_valid(parts: list[str], links: set[tuple[str, str]]) -> N
         ("grades [A, B]", "list", ["A", "B"]),
         ("open example.wav please", "file", "example.wav"),
         ("songs by Ed Sheeran", "proper", "Ed Sheeran"),
+        ("Convert 100 USD", "number", 100),
+        ("Convert 100 USD", "proper", "USD"),
         ("the details of Case No 28473", "number", 28473),
         ("the details of Case No 0017", "code", "0017"),
         ("the details of case 0017", "code", "0017"),
@@ -229,3 +231,13 @@ def test_what_is_counted_is_one_thing_with_all_that_is_said_of_it(planner: ZeroS
         ("calculate_tip", {"bill_total": 80, "percentage": 15}),
         ("translate_text", {"text": "good evening", "language": "Norwegian"}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "source", "target"),
+    [("Convert 100 euros into US dollars", 100, "euros", "US dollars"), ("Convert 20 USD to EUR", 20, "USD", "EUR")],
+)
+def test_currencies_are_told_apart(text: str, amount: int, source: str, target: str) -> None:
+    convert = tool("convert_currency", "Convert money", "", amount="number", source="string", target="string")
+    (task,) = ZeroShotPlanner(Toolset.of([convert]), None).draft(text).tasks
+    assert dict(task.arguments) == {"amount": amount, "source": source, "target": target}
