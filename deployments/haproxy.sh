@@ -12,7 +12,8 @@
 #   of the gateway's places, at a time: the last quarter is for requests that are there.
 # - One address has at most three quarters of the connections: from there on its requests are refused, and later its
 #   connections. A load balancer, too, is one address, and lets in more than that only when nearly everything is taken.
-# - Its own errors look like all others, where Serve makes each of them a 500 in plain text.
+# - Its own errors look like all others, where Serve makes each of them a 500 in plain text; so do those of the proxy that
+#   Serve has behind it for when no gateway is there.
 page() { # file, status line, type, code, message, further header
     body="{\"error\":{\"message\":\"$5\",\"type\":\"$3\",\"param\":null,\"code\":\"$4\"}}"
     printf 'HTTP/1.1 %s\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s' \
@@ -38,6 +39,8 @@ for argument in "$@"; do
         first="$first\\n    http-request track-sc0 int(1) table modelyard_bodies if goes_on"
         first="$first\\n    http-request deny deny_status 503 if { sc0_conn_cur gt ${MODELYARD_HAPROXY_BODIES:-750} }"
         first="$first\\n    http-request deny deny_status 503 errorfile $pages/full.http if { sc1_conn_cur gt $((most * 3 / 4)) }"
+        first="$first\\n    http-response return status 502 errorfile $pages/502.http"
+        first="$first if { status 500 } { res.hdr(content-type) -m beg text/plain }"
         ours='\n    timeout queue 1s\n    timeout server 3600s\n    timeout http-request 10s'
         ours="$ours\\n    option http-buffer-request\\n    option http-ignore-probes"
         ours="$ours\\n    errorfile 408 $pages/408.http"

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +23,7 @@ from deployments.api.event_stream import EventStream
 from deployments.api.state import deadline_of
 from deployments.http_errors import error_response
 from deployments.idempotency import IdempotencyStore, Kept, fingerprint
+from deployments.patience import patiently
 from graph.errors import InvalidRequest, ModelyardError, Overloaded
 from graph.run_record import new_run_id
 from graph.stores.base import StateStore
@@ -30,6 +33,8 @@ log = logging.getLogger("modelyard.gateway")
 RUNS = "/v1/runs"
 PATHS = frozenset({"/v1/chat/completions", RUNS})
 HEADER = b"idempotency-key"
+PATIENCE_S = 5.0
+"""How long the end of an answer waits for a store that is away: it is told then, kept or not."""
 MAX_KEPT = 4 * 2**20
 """Longest answer that is kept, in bytes; a longer one is given and forgotten."""
 _VALID = re.compile(rb"[\x21-\x7e]{1,255}")
@@ -98,7 +103,7 @@ class IdempotentAnswers:
         answer = recorder.answer(kept)
         try:
             if answer is not None:
-                await self._answers.keep(name, answer)
+                await patiently(partial(self._answers.keep, name, answer), time.time() + PATIENCE_S)
             elif recorder.path != RUNS or (fresh and recorder.refused):
                 await self._answers.forget(name)
             else:  # the run may have been written down, by us or by a process that died: it must be found again

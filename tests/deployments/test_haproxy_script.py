@@ -41,7 +41,8 @@ OURS = """    tcp-request connection track-sc1 src table modelyard_sources
     http-request track-sc0 int(1) table modelyard_bodies if goes_on
     http-request deny deny_status 503 if {{ sc0_conn_cur gt 750 }}
     http-request deny deny_status 503 errorfile {pages}/full.http if {{ sc1_conn_cur gt 48 }}
-"""
+    http-response return status 502 errorfile {pages}/502.http if {{ status 500 }} {PLAIN}
+""".replace("{PLAIN}", "{{ res.hdr(content-type) -m beg text/plain }}")
 TABLES = """backend modelyard_bodies
     stick-table type integer size 16 expire 10s store conn_cur
 backend modelyard_sources
@@ -119,7 +120,10 @@ async def in_front(tmp_path: Path, bodies: int) -> AsyncIterator[int]:
     """Start the real HAProxy in front of an upstream that answers what is there whole, and nothing else."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if b"GET" in await reader.read(1000):
+        request = await reader.read(1000)
+        if b"GET /broken" in request:
+            writer.write(b"HTTP/1.1 500 X\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 2\r\n\r\nno")
+        elif b"GET" in request:
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         await reader.read()
         writer.close()
@@ -159,6 +163,7 @@ async def test_neither_slow_bodies_nor_one_address_take_every_place(tmp_path: Pa
         assert await status_of(port, slow, "127.0.0.2", stack) == b"503"
         assert await status_of(port, chunked, "127.0.0.2", stack) == b"503"
         assert await status_of(port, whole, "127.0.0.1", stack) == b"200"
+        assert await status_of(port, whole.replace(b"/", b"/broken", 1), "127.0.0.1", stack) == b"502"
         idle = [await stack.enter_async_context(connected(port)) for _ in range(50)]
         assert await status_of(port, whole, "127.0.0.1", stack) == b"503"
         assert await status_of(port, whole, "127.0.0.2", stack) == b"200"
