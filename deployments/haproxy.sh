@@ -13,7 +13,7 @@
 # - One address has at most three quarters of the connections: from there on its requests are refused, and later its
 #   connections. A load balancer, too, is one address, and lets in more than that only when nearly everything is taken.
 # - Its own errors look like all others, where Serve makes each of them a 500 in plain text; so do those of the proxy that
-#   Serve has behind it for when no gateway is there.
+#   Serve has behind it for when no gateway is there, and a path that nobody serves yet is 503: the gateway serves all.
 page() { # file, status line, type, code, message, further header
     body="{\"error\":{\"message\":\"$5\",\"type\":\"$3\",\"param\":null,\"code\":\"$4\"}}"
     printf 'HTTP/1.1 %s\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s' \
@@ -41,6 +41,8 @@ for argument in "$@"; do
         first="$first\\n    http-request deny deny_status 503 errorfile $pages/full.http if { sc1_conn_cur gt $((most * 3 / 4)) }"
         first="$first\\n    http-response return status 502 errorfile $pages/502.http"
         first="$first if { status 500 } { res.hdr(content-type) -m beg text/plain }"
+        first="$first\\n    http-response return status 503 errorfile $pages/503.http"
+        first="$first if { status 404 } { res.hdr(content-type) -m beg text/plain }"
         ours='\n    timeout queue 1s\n    timeout server 3600s\n    timeout http-request 10s'
         ours="$ours\\n    option http-buffer-request\\n    option http-ignore-probes"
         ours="$ours\\n    errorfile 408 $pages/408.http"
@@ -50,6 +52,7 @@ for argument in "$@"; do
             -e "s#^([[:space:]]*errorfile (502|503) ).*\$#\1$pages/\2.http#" \
             -e "s/^([[:space:]]*bind )[*]?:(${RAY_SERVE_HAPROXY_METRICS_PORT})[[:space:]]*$/\1127.0.0.1:\2/" \
             -e "s/^([[:space:]]*bind )[*]?:(${RAY_SERVE_HAPROXY_STATS_PORT})[[:space:]]*$/\1127.0.0.1:\2/" \
+            -e "s#^([[:space:]]*http-request return status )404 content-type text/plain .*\$#\1503 errorfile $pages/503.http#" \
             -e "s#^frontend http_frontend[[:space:]]*\$#&$first#" \
             "$argument"
         printf 'backend modelyard_%s\n    stick-table type %s expire 10s store conn_cur\n' \

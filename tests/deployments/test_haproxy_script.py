@@ -28,6 +28,8 @@ frontend prometheus
     bind :9101
 frontend http_frontend
     bind 127.0.0.1:8000
+backend default_backend
+    http-request return status 404 content-type text/plain lf-string "Path '%[path]' not found. Ping http://.../-/routes."
 listen stats
   bind *:8404
 """
@@ -42,6 +44,7 @@ OURS = """    tcp-request connection track-sc1 src table modelyard_sources
     http-request deny deny_status 503 if {{ sc0_conn_cur gt 750 }}
     http-request deny deny_status 503 errorfile {pages}/full.http if {{ sc1_conn_cur gt 48 }}
     http-response return status 502 errorfile {pages}/502.http if {{ status 500 }} {PLAIN}
+    http-response return status 503 errorfile {pages}/503.http if {{ status 404 }} {PLAIN}
 """.replace("{PLAIN}", "{{ res.hdr(content-type) -m beg text/plain }}")
 TABLES = """backend modelyard_bodies
     stick-table type integer size 16 expire 10s store conn_cur
@@ -70,6 +73,8 @@ def test_only_what_has_no_setting_is_changed(tmp_path: Path) -> None:
     expected = expected.replace("defaults\n", "\n    ".join(["defaults", *ours]) + "\n")
     front = "frontend http_frontend\n"
     expected = expected.replace(front, front + OURS.format(pages=tmp_path)) + TABLES
+    nobody = next(line for line in WRITTEN.splitlines() if " 404 " in line)
+    expected = expected.replace(nobody, f"    http-request return status 503 errorfile {tmp_path}/503.http")
     expected = expected.replace(" :9101", " 127.0.0.1:9101").replace("*:8404", "127.0.0.1:8404")
     for status in ("502", "503"):
         expected = expected.replace(f"{status} /ray/500.http", f"{status} {tmp_path}/{status}.http")
