@@ -130,7 +130,7 @@ def whole_delta(data: Mapping[str, Any], node: str) -> Delta:
         if not all(_is_call(call) and call["function"]["name"] for call in calls):
             raise TypeError("tool_calls")
         return Delta(
-            text=_text(message.get("content")),
+            text=_text(message.get("content") if calls or message.get("refusal") else message["content"]),
             tool_calls=tuple(calls),
             refusal=_text(message.get("refusal")),
             logprobs=_logprobs(choice.get("logprobs")),

@@ -456,7 +456,18 @@ async def test_an_answer_that_is_not_http() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>", b"", b"[1]", b"5", {"choices": []}, {"choices": [{}]}, {"choices": [{"message": 5}]}]
+    "body",
+    [
+        b"<html>",
+        b"",
+        b"[1]",
+        b"5",
+        {"choices": []},
+        {"choices": [{}]},
+        {"choices": [{"message": 5}]},
+        {"choices": [{"message": {"role": "assistant"}}]},
+        {"choices": [{"message": {"content": None, "tool_calls": [{"id": "a"}]}}]},
+    ],
 )
 async def test_a_plain_answer_that_is_no_completion(body: Any) -> None:
     assert type(await failure(answering(200, body))) is StreamBroken
